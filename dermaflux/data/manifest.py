@@ -1,0 +1,75 @@
+"""Read and write manifests: a CSV with one image a row."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from dermaflux.errors import DataError
+
+COLUMNS = (
+    "file",
+    "label",
+    "split",
+    "diagnosis",
+    "caption",
+    "source",
+    "source_id",
+    "patient_id",
+    "licence",
+    "age",
+    "sex",
+    "site",
+    "skin_tone",
+)
+REQUIRED = ("file", "label")
+LABELS = ("benign", "malignant")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a manifest. `path` is absolute; `values` holds the row's columns as text."""
+
+    path: Path
+    label: str
+    split: str
+    values: dict[str, str]
+
+
+def read(path: str | Path, split: str | None = None) -> list[Row]:
+    """The rows of the manifest at `path`, of one `split` if given.
+
+    Raises DataError, with line and column, for a missing column, an unknown label, or a file
+    that is absolute or leaves the manifest's folder.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            for column in REQUIRED:
+                if column not in (reader.fieldnames or ()):
+                    raise DataError(f"{path}, line 1: the column “{column}” is missing.")
+            rows = [_row(path, reader.line_num, values) for values in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV manifest: {error}.") from error
+    return [row for row in rows if split is None or row.split == split]
+
+
+def _row(path: Path, line: int, values: dict[str, str]) -> Row:
+    name = PurePosixPath(values["file"] or "")
+    if not name.name or name.is_absolute() or ".." in name.parts:
+        raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")
+    if values["label"] not in LABELS:
+        raise DataError(f"{path}, line {line}, column “label”: “{values['label']}” is neither benign nor malignant.")
+    return Row(path.parent / name, values["label"], values.get("split") or "", values)
+
+
+def write(path: str | Path, rows: Iterable[dict[str, object]], columns: Iterable[str] = COLUMNS) -> None:
+    """Write `rows` to a manifest at `path`: to a temporary name first, then renamed."""
+    path = Path(path)
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, tuple(columns), extrasaction="ignore", restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)

@@ -1,0 +1,17 @@
+"""The three kinds of error that reach a person. Each message is a sentence that names the thing and the way out."""
+
+
+class DermaFluxError(Exception):
+    """Base of every error whose message may be shown as it stands."""
+
+
+class InputError(DermaFluxError, ValueError):
+    """What the person gave cannot be used."""
+
+
+class ModelUnavailable(DermaFluxError, RuntimeError):
+    """A model cannot be used: gated, not downloaded, out of memory or in the wrong format."""
+
+
+class DataError(DermaFluxError, ValueError):
+    """A manifest or data folder is wrong; the message names file, line and column."""
