@@ -1,6 +1,5 @@
 """The models that can be loaded, as data, and the sampling options that they accept."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -70,7 +69,7 @@ MODELS: Mapping[str, ModelSpec] = {
             size=128,
             steps=20,
             guidance=3.0,
-            max_sequence_length=72,
+            max_sequence_length=96,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
             ),
@@ -167,10 +166,16 @@ class SamplingOptions:
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {str(value)[:40]}.")
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {_shown(value)}.")
 
 
 def _real(name: str, value: object, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:
-        raise InputError(f"{name} must be a number from {low} to {high}, not {str(value)[:40]}.")
+        raise InputError(f"{name} must be a number from {low} to {high}, not {_shown(value)}.")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) > 10**40:
+        return "a number of over 40 digits"
+    return str(value)[:40]

@@ -1,0 +1,104 @@
+"""Reading files that may be anything, and writing files whole or not at all."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from dermaflux.errors import InputError
+
+MAX_BYTES = 20 * 2**20
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def read_bytes(path_or_bytes: str | Path | bytes, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of a file, at most `max_bytes` of it. Raises InputError; its message never holds the file's name."""
+    too_large = InputError(f"The file is larger than {max_bytes / 2**20:.0f} MB; make it smaller and try again.")
+    if isinstance(path_or_bytes, (bytes, bytearray, memoryview)):
+        if len(path_or_bytes) > max_bytes:
+            raise too_large
+        return bytes(path_or_bytes)
+    if not isinstance(path_or_bytes, (str, Path)):
+        raise InputError("There is no file; choose one first.")
+    try:
+        data = _read(Path(path_or_bytes), max_bytes + 1)
+    except (OSError, ValueError):
+        raise InputError("The file cannot be read; check that it still exists and may be opened.") from None
+    if len(data) > max_bytes:
+        raise too_large
+    return data
+
+
+def _read(path: Path, size: int) -> bytes:
+    if not path.is_file():
+        raise FileNotFoundError
+    with path.open("rb") as file:
+        return file.read(size)
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Fill a temporary file beside `path` by `write`, then rename it; nothing half-written is left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{uuid4().hex}.part"
+    try:
+        with open(temporary, "xb") as file:
+            write(file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+KINDS = (
+    (0, b"\xff\xd8\xff", "a JPEG image"),
+    (0, b"\x89PNG", "a PNG image"),
+    (8, b"WEBP", "a WebP image"),
+    (0, b"GIF8", "a GIF image"),
+    (0, b"BM", "a BMP image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (0, b"II+\0", "a TIFF image"),
+    (0, b"MM\0+", "a TIFF image"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"PK\x05\x06", "a ZIP archive"),
+    (0, b"Rar!", "a RAR archive"),
+    (0, b"7z\xbc\xaf", "a 7z archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"ftyphe", "a HEIC photograph"),
+    (4, b"ftypmif1", "a HEIC photograph"),
+    (4, b"ftypmsf1", "a HEIC photograph"),
+    (4, b"ftypavif", "an AVIF image"),
+    (4, b"ftyp", "a video"),
+    (0, b"8BPS", "a Photoshop file"),
+    (0, b"\0\0\0\x0cjP", "a JPEG 2000 image"),
+    (0, b"MZ", "a Windows program"),
+    (0, b"\x7fELF", "a Linux program"),
+)
+"""What a file is, by the bytes at an offset; the first match counts."""
+_BINARY = set(range(32)) - set(b"\t\n\f\r")
+_MARKUP = ((b"<!doctype html", "a web page (HTML)"), (b"<html", "a web page (HTML)"), (b"<svg", "an SVG drawing"))
+
+
+def kind_of(data: bytes) -> str:
+    """What the content of a file seems to be, in words, whatever its name says."""
+    for offset, signature, kind in KINDS:
+        if data.startswith(signature, offset):
+            return kind
+    head = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith(b"<"):
+        return next((kind for mark, kind in _MARKUP if mark in head), "a web page or XML document")
+    return "a file of another kind" if set(head) & _BINARY else "a text file"
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The whole chunks of a PNG file: type, and where it starts (at its length) and ends (after its checksum)."""
+    start = len(PNG_SIGNATURE)
+    while start + 12 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        if end > len(data):
+            return
+        yield data[start + 4 : start + 8], start, end
+        start = end
