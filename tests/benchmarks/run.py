@@ -1,0 +1,189 @@
+"""Speed and memory of the app on this machine: `python tests/benchmarks/run.py` prints a Markdown table.
+
+Run it on an idle machine. Times are medians; whatever is timed has run once before, but for the start of the server.
+"""
+
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+from gradio_client import Client, handle_file
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from dermaflux import saliency  # noqa: E402
+from dermaflux.caption import caption  # noqa: E402
+from dermaflux.classifier import Classifier  # noqa: E402
+from dermaflux.generator import Generator  # noqa: E402
+from dermaflux.lesion import plausible  # noqa: E402
+from dermaflux.models import MAX_IMAGES, SamplingOptions  # noqa: E402
+
+STARTS, REPEATS, BATCH_REPEATS = 3, 7, 3
+START_LIMIT = 60.0
+FRESH = 1000
+"""Captions from this seed on were not drawn before, so that none of their embeddings is at hand."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, in which unit, and the most that it may be."""
+
+    what: str
+    measured: float
+    target: float
+    unit: str
+
+    def markdown(self) -> str:
+        """The line in Markdown."""
+        met = "yes" if self.measured <= self.target else "**no**"
+        measured, target = (
+            f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in (self.measured, self.target)
+        )
+        share = f"{self.measured / self.target:.2f}"
+        return f"| {self.what} | {target} {self.unit} | {measured} {self.unit} | {share} | {met} |"
+
+
+def seconds(action: Callable[..., object], *arguments: object) -> float:
+    """How long one call of `action` takes."""
+    start = time.perf_counter()
+    action(*arguments)
+    return time.perf_counter() - start
+
+
+def alternated(one: Callable[[int], object], other: Callable[[int], object], repeats: int) -> float:
+    """Median over `repeats` of the time of `one(i)` over that of `other(i)`, each going first every other time."""
+    ratios = []
+    for i in range(FRESH, FRESH + repeats + 1):
+        order = (one, other) if i % 2 else (other, one)
+        times = {action: seconds(action, i) for action in order}
+        ratios.append(times[one] / times[other])
+    return statistics.median(ratios[1:])
+
+
+def drawing(generator: Generator) -> list[Row]:
+    """The sampling stream at default settings: first preview, whole image, against the bare pipeline, in batches."""
+    spec = generator.spec
+
+    def stream(i: int) -> list[float]:
+        start = time.perf_counter()
+        run = generator.sample(caption(plausible(i)), SamplingOptions.defaults(spec, seeds=(i,)))
+        return [time.perf_counter() - start for _ in run]
+
+    def bare(i: int) -> None:
+        generator.pipe(
+            caption(plausible(i)),
+            num_inference_steps=spec.steps,
+            guidance_scale=spec.guidance,
+            height=spec.size,
+            width=spec.size,
+            max_sequence_length=spec.max_sequence_length,
+            generator=torch.Generator("cpu").manual_seed(i),
+        )
+
+    def run(seeds: Iterable[int]) -> None:
+        deque(generator.sample(caption(plausible(0)), SamplingOptions.defaults(spec, seeds=tuple(seeds))), maxlen=0)
+
+    def together(i: int) -> None:
+        run(range(i, i + MAX_IMAGES))
+
+    def apart(i: int) -> None:
+        for seed in range(i, i + MAX_IMAGES):
+            run([seed])
+
+    stream(0)
+    first, whole = zip(*((times[0], times[-1]) for times in map(stream, range(1, REPEATS + 1))), strict=True)
+    return [
+        Row("First preview", statistics.median(first), 1, "s"),
+        Row("One image at default settings", statistics.median(whole), 3, "s"),
+        Row("Stream with previews / bare `FluxPipeline` call", alternated(stream, bare, REPEATS), 1.10, "x"),
+        Row("8 images in one run / eight runs", alternated(together, apart, BATCH_REPEATS), 0.7, "x"),
+    ]
+
+
+def judging(classifier: Classifier, image: Image.Image) -> Row:
+    """A prediction with its Grad-CAM overlay."""
+
+    def once() -> None:
+        classifier.predict([image])
+        saliency.overlay(image, saliency.explain(classifier, image))
+
+    once()
+    return Row("Classification with Grad-CAM", statistics.median(seconds(once) for _ in range(REPEATS)), 0.5, "s")
+
+
+@contextmanager
+def server() -> Iterator[tuple[subprocess.Popen, str, float]]:
+    """A running `python app.py`: its process, its address, and the seconds until its first answer."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url, start = f"http://127.0.0.1:{port}/", time.perf_counter()
+    command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not answers(url):
+            if process.poll() is not None or time.perf_counter() - start > START_LIMIT:
+                raise SystemExit(f"app.py did not answer within {START_LIMIT:.0f} s.")
+            time.sleep(0.02)
+        yield process, url, time.perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether the server answers with HTTP 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=START_LIMIT) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def serving() -> list[Row]:
+    """Start-up of the server, and its resident memory after one image was drawn and classified."""
+    starts = []
+    for last in (*[False] * (STARTS - 1), True):
+        with server() as (process, url, taken):
+            starts.append(taken)
+            if not last:
+                continue
+            client = Client(url, verbose=False)
+            [drawn] = client.predict(api_name="/generate")
+            client.predict(handle_file(drawn), api_name="/classify")
+            parts = (process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True)))
+            memory = sum(psutil.Process(pid).memory_info().rss for pid in parts) / 1e6
+    return [
+        Row("`python app.py` to the first HTTP answer", statistics.median(starts), 5, "s"),
+        Row("Resident memory after one drawing and classification", memory, 2500, "MB"),
+    ]
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    start, memory = serving()
+    generator = Generator.load("nano", device="cpu")
+    drawn = [item.image for item in generator.sample(caption(plausible(0)), SamplingOptions.defaults(generator.spec))]
+    rows = [start, *drawing(generator), judging(Classifier.load("nano"), drawn[-1]), memory]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}\n")
+    print("| Measured | Target, at most | Here | Here / target | Met |\n|---|---|---|---|---|")
+    print("\n".join(row.markdown() for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""`python -m dermaflux`: tables, folders, sentences and exit statuses."""
+
+import csv
+import io
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dermaflux import phantom
+from dermaflux.classifier import Classifier
+from dermaflux.cli import app
+from dermaflux.data import manifest
+from dermaflux.images import open_untrusted, read_provenance
+from dermaflux.lesion import LABELS, LesionAttributes
+from dermaflux.models import MODELS
+
+LESION = LesionAttributes("benign", asymmetry=0, border=0, colours=("dark brown",), size_mm=8, tone=3)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def png(seed: int, size: tuple[int, int] = (96, 96)) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(phantom.draw(LESION, seed, 128).image).resize(size).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def draw(monkeypatch, tiny_folder, tmp_path):
+    """Runs `generate` on the tiny model, registered for this test, into the folder `out`."""
+    monkeypatch.setitem(MODELS, "tiny", tiny.spec(tiny_folder))
+    return lambda *arguments: run("generate", "--model", "tiny", "--out", tmp_path / "out", "--steps", 2, *arguments)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder with three sound images, two of the same name, a broken one, a text and a ZIP."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "deeper").mkdir()
+    (folder / "mole.png").write_bytes(png(1))
+    (folder / "deeper" / "mole.png").write_bytes(png(2))
+    (folder / "wide.png").write_bytes(png(3, (120, 60)))
+    (folder / "broken.jpg").write_bytes(png(4)[:300])
+    (folder / "notes.txt").write_text("not an image")
+    with zipfile.ZipFile(folder / "more.zip", "w") as archive:
+        archive.writestr("inside.png", png(5))
+        archive.writestr("page.jpg", "<html></html>")
+    return folder
+
+
+def test_generate_alternates_the_labels_and_writes_a_manifest(draw, tmp_path):
+    result = draw("--count", 3, "--label", "both", "--asymmetry", 2, "--colours", "red,black", "--seed", 40)
+    assert result.exit_code == 0, result.output
+    listed = manifest.read(tmp_path / "out" / "manifest.csv")
+    assert [row.label for row in listed] == ["benign", "malignant", "benign"]
+    for seed, row in enumerate(listed, 40):
+        recipe = read_provenance(row.path)
+        assert recipe.attributes == LesionAttributes(row.label, asymmetry=2, colours=("red", "black"))
+        assert (recipe.seed, recipe.steps, recipe.model) == (seed, 2, "tiny")
+
+
+def test_generate_again_changes_nothing(draw, tmp_path):
+    before = []
+    for _ in range(2):
+        assert draw("--count", 2, "--label", "benign").exit_code == 0
+        before.append({path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")})
+    assert before[0] == before[1] and len(before[0]) == 2
+
+
+def test_generate_follows_a_caption_and_a_plan_and_a_real_set(draw, tmp_path):
+    plan = tmp_path / "plan.csv"
+    plan.write_text("label,diagnosis\nmalignant,melanoma\nbenign,nevus\n")
+    real = tmp_path / "real.csv"
+    real.write_text("file,label,split\n1.jpg,malignant,train\n")
+    for arguments, diagnoses in (
+        (("--caption", "A nevus.", "--lora", "none"), ["nevus"]),
+        (("--plan", plan), ["melanoma", "nevus"]),
+        (("--from", real, "--diagnosis", "melanoma"), ["melanoma"]),
+    ):
+        out = tmp_path / arguments[0]
+        result = draw(*arguments, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert [read_provenance(path).attributes.diagnosis for path in sorted(out.glob("*.png"))] == diagnoses
+
+
+def test_generate_says_what_the_model_does_not_honour(draw):
+    result = draw("--site", "trunk", "--diagnosis", "dermatofibroma")
+    assert result.exit_code == 0
+    assert "not trained on: site, dermatofibroma" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--label", "sick"), "--label must be one of benign, malignant, both"),
+        (("--label", "benign", "--diagnosis", "melanoma"), "A melanoma is malignant"),
+        (("--diagnosis", "cold"), "“cold” is not a known diagnosis"),
+        (("--colours", "green"), "“green” is not one of the colours"),
+        (("--border", "9"), "from 0 to 8"),
+        (("--steps", "0"), "from 1 to 50"),
+        (("--seed", "-1"), "from 0 to 4294967295"),
+        (("--seed", "text"), "--seed"),
+        (("--size", "100"), "draws at"),
+        (("--guidance", "nan"), "from 0 to 10"),
+        (("--count", "0"), "--count"),
+        (("--caption", ""), "The description is empty"),
+        (("--caption", "x" * 3000), "3000 characters"),
+        (("--caption", "a mole", "--label", "benign"), "leave the flags out"),
+        (("--caption", "a mole", "--plan", "plan.csv"), "only one of"),
+        (("--plan", "absent.csv"), "absent.csv cannot be read"),
+        (("--model", "nosuch"), "There is no model “nosuch”"),
+        (("--lora", "absent.safetensors"), "was not found"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_wrong_use_of_generate_ends_with_a_sentence_and_draws_nothing(arguments, sentence, draw, tmp_path):
+    result = draw(*arguments)
+    assert result.exit_code == 2
+    assert sentence in " ".join(result.stderr.split()) and "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_classify_takes_folders_and_archives_and_names_what_failed(pictures, tmp_path):
+    out = tmp_path / "table.csv"
+    result = run("classify", pictures, pictures / "more.zip", pictures / "absent.png", "--out", out)
+    assert result.exit_code == 1
+    for name in ("broken.jpg", "more.zip/page.jpg", "absent.png"):
+        assert f"{pictures}/{name}: " in result.stderr
+    found = rows(out.read_text())
+    assert list(found[0]) == ["file", "p_malignant", "decision", "lesion_like"]
+    names = ("deeper/mole.png", "mole.png", "wide.png", "more.zip/inside.png")
+    assert [row["file"] for row in found] == [f"{pictures}/{name}" for name in names]
+    image = open_untrusted(pictures / "mole.png")
+    prediction = Classifier.load().predict([image])[0]
+    assert float(found[1]["p_malignant"]) == pytest.approx(prediction.p_malignant, abs=1e-5)
+    assert found[1]["decision"] == prediction.decision in LABELS
+    assert {row["lesion_like"] for row in found} <= {"true", "false"}
+
+
+def test_explain_writes_an_overlay_for_each_image(pictures, tmp_path):
+    images = (pictures / "mole.png", pictures / "deeper" / "mole.png", pictures / "wide.png")
+    result = run("classify", *images, "--explain", tmp_path)
+    assert result.exit_code == 0 and len(rows(result.stdout)) == 3
+    sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
+    assert sizes == {
+        "mole-gradcam.png": (96, 96),
+        "mole-gradcam-2.png": (96, 96),
+        "wide-gradcam.png": (120, 60),
+    }
+    overlay = np.asarray(Image.open(tmp_path / "wide-gradcam.png"))
+    assert (overlay != np.asarray(open_untrusted(pictures / "wide.png"))).any()
+
+
+@pytest.mark.parametrize("flags", [("--method", "guess"), ("--target", "sick"), ("--classifier", "nosuch")])
+def test_wrong_use_of_classify_ends_with_a_sentence(flags, pictures):
+    result = run("classify", pictures / "mole.png", *flags)
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+def test_measure_gives_the_figures_of_each_lesion(pictures):
+    result = run("measure", pictures / "mole.png")
+    assert result.exit_code == 0
+    [found] = rows(result.stdout)
+    assert list(found) == ["file", "asymmetry", "border", "colours", "size", "ita", "lesion_share"]
+    assert found["colours"] == "dark brown"
+    assert float(found["size"]) == pytest.approx(LESION.size_mm, rel=0.25)
+    assert 0.05 < float(found["lesion_share"]) < 0.3
+
+
+def test_a_folder_without_images_is_named(tmp_path):
+    result = run("measure", tmp_path)
+    assert result.exit_code == 1 and f"{tmp_path}: The folder holds no images." in result.stderr
+
+
+def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
+    from diffusers import AutoencoderKL
+
+    (tmp_path / "manifest.csv").write_text("file,label,split\na.png,benign,train\nb.png,benign,train\n")
+    for seed, name in enumerate(("a.png", "b.png")):
+        (tmp_path / name).write_bytes(png(seed))
+    arguments = (tmp_path / "manifest.csv", "--out", tmp_path / "out", "--steps", 1, "--batch", 2, "--set", "kl=0")
+    assert run("train", "autoencoder", *arguments).exit_code == 0
+    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 16
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"), [("speed=3", "no option “speed”. Known: steps, batch"), ("kl=much", "“much” is not")]
+)
+def test_an_unknown_option_of_training_is_named(option, sentence, tmp_path):
+    (tmp_path / "manifest.csv").write_text("file,label\n")
+    result = run("train", "autoencoder", tmp_path / "manifest.csv", "--out", tmp_path / "out", "--set", option)
+    assert result.exit_code == 2 and sentence in result.stderr
+
+
+@pytest.mark.parametrize("model", ["autoencoder", "classifier"])
+def test_training_on_a_wrong_manifest_names_line_and_column(model, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("file,label\n1.jpg,sick\n")
+    result = run("train", model, path, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "line 2, column “label”" in result.stderr
+
+
+def test_the_readme_holds_the_table_that_settings_prints():
+    table = run("settings").stdout.strip()
+    assert table in (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_module_runs_as_a_program(pictures):
+    command = [sys.executable, "-m", "dermaflux", "measure", str(pictures / "broken.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 1
+    assert done.stdout == "file,asymmetry,border,colours,size,ita,lesion_share\n"
+    assert "broken.jpg: " in done.stderr and "Traceback" not in done.stderr

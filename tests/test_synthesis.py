@@ -1,0 +1,200 @@
+"""Many samples to a folder: orders, batches, resuming."""
+
+import csv
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from dermaflux import synthesis
+from dermaflux.caption import caption, parse
+from dermaflux.data import manifest
+from dermaflux.errors import DataError, InputError
+from dermaflux.images import read_provenance
+from dermaflux.lesion import LABELS, LesionAttributes, plausible
+from dermaflux.models import MAX_SEED, SamplingOptions
+
+BENIGN, MALIGNANT = (LesionAttributes(label=label, asymmetry=1) for label in LABELS)
+
+
+@pytest.fixture
+def options(tiny_folder) -> SamplingOptions:
+    return SamplingOptions.defaults(tiny.spec(tiny_folder), seeds=(5,), steps=2)
+
+
+def write(path: Path, columns: str, *rows: str) -> Path:
+    path.write_text("\n".join((columns, *rows)) + "\n", encoding="utf-8")
+    return path
+
+
+def pixels(folder: Path) -> dict[str, bytes]:
+    return {path.name: np.asarray(Image.open(path)).tobytes() for path in folder.glob("*.png")}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_order_becomes_a_png_with_its_recipe_and_a_row(tiny_generator, options, tmp_path):
+    orders = synthesis.of_attributes((BENIGN, MALIGNANT), 4, options)
+    outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path))
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    rows = manifest.read(tmp_path / "manifest.csv")
+    assert [row.label for row in rows] == ["benign", "malignant"] * 2
+    for order, row in zip(orders, rows, strict=True):
+        recipe = read_provenance(row.path)
+        assert (recipe.caption, recipe.attributes) == (order.caption, order.attributes)
+        assert str(recipe.seed) == row.values["seed"]
+        assert row.values["source"] == "synthetic" and row.values["licence"] == tiny_generator.spec.licence
+    assert sorted(row.path for row in rows) == sorted(tmp_path.glob("*.png"))
+
+
+def test_seeds_are_consecutive_and_wrap_at_the_highest(options):
+    orders = synthesis.of_attributes((BENIGN,), 3, replace(options, seeds=(MAX_SEED - 1,)))
+    assert [order.options.seeds for order in orders] == [(MAX_SEED - 1,), (MAX_SEED,), (0,)]
+    assert len({order.file for order in orders}) == 3
+
+
+def test_wording_varies_over_a_long_run_and_always_says_the_same(options):
+    orders = synthesis.of_attributes((plausible(3),), 160, options)
+    assert len({order.caption for order in orders}) > 3
+    assert {parse(order.caption) for order in orders} == {plausible(3)}
+
+
+def test_an_image_is_the_same_whatever_else_is_drawn_with_it(tiny_generator, options, tmp_path):
+    for count, name in ((1, "one"), (9, "nine")):
+        orders = synthesis.of_caption("A dark brown mole.", count, options)
+        assert len(list(synthesis.synthesise(tiny_generator, orders, tmp_path / name))) == count
+    [(name, first)] = pixels(tmp_path / "one").items()
+    assert pixels(tmp_path / "nine")[name] == first
+
+
+def test_an_interrupted_run_lists_what_is_finished_and_continues(tiny_generator, options, tmp_path):
+    orders = synthesis.of_attributes((BENIGN, MALIGNANT), 4, options)
+    run = synthesis.synthesise(tiny_generator, orders, tmp_path / "cut")
+    first = next(run).order.file
+    run.close()
+    assert [row["file"] for row in table(tmp_path / "cut")] == [first]
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {first, "manifest.csv"}
+    kept = (tmp_path / "cut" / first).stat().st_mtime_ns
+    outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path / "cut"))
+    assert Counter(outcome.kept for outcome in outcomes) == {True: 1, False: 3}
+    assert (tmp_path / "cut" / first).stat().st_mtime_ns == kept
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path / "whole"))
+    assert pixels(tmp_path / "cut") == pixels(tmp_path / "whole")
+    assert table(tmp_path / "cut") == table(tmp_path / "whole")
+
+
+def test_a_run_can_be_extended(tiny_generator, options, tmp_path):
+    for count, fresh in ((2, 2), (5, 3)):
+        orders = synthesis.of_attributes((BENIGN,), count, options)
+        outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path))
+        assert sum(not outcome.kept for outcome in outcomes) == fresh
+    assert len(table(tmp_path)) == 5
+
+
+def test_a_file_cut_short_is_drawn_again(tiny_generator, options, tmp_path):
+    orders = synthesis.of_attributes((BENIGN,), 1, options)
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path))
+    path, before = tmp_path / orders[0].file, pixels(tmp_path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    assert [outcome.kept for outcome in synthesis.synthesise(tiny_generator, orders, tmp_path)] == [False]
+    assert pixels(tmp_path) == before
+
+
+@pytest.mark.parametrize("changed", [{"steps": 3}, {"seeds": (77,)}, {"lora_strength": 0.5}], ids=str)
+def test_a_folder_of_another_plan_is_refused_and_left_alone(changed, tiny_generator, options, tmp_path):
+    list(synthesis.synthesise(tiny_generator, synthesis.of_attributes((BENIGN,), 1, options), tmp_path))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    orders = synthesis.of_attributes((BENIGN,), 1, replace(options, **changed))
+    with pytest.raises(InputError, match="another plan"):
+        list(synthesis.synthesise(tiny_generator, orders, tmp_path))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_cannot_be_drawn_is_reported_and_the_rest_is_drawn(tiny_generator, options, tmp_path):
+    wild = synthesis.of_caption("wild", 1, replace(options, seeds=(1,)))[0]
+    sound = synthesis.of_attributes((BENIGN,), 1, options)[0]
+    embedding = tiny_generator._encode(wild.caption)
+    tiny_generator._prompts[wild.caption] = tuple(part * float("nan") for part in embedding)
+    try:
+        outcomes = list(synthesis.synthesise(tiny_generator, [wild, sound], tmp_path))
+    finally:
+        del tiny_generator._prompts[wild.caption]
+    assert {outcome.order.file: outcome.error is None for outcome in outcomes} == {wild.file: False, sound.file: True}
+    assert [row["file"] for row in table(tmp_path)] == [sound.file]
+
+
+def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, tmp_path):
+    path = write(
+        tmp_path / "plan.csv",
+        "caption,label,colours,border,seed,steps",
+        '"A mole with 2 asymmetric axes.",benign,,,9,',
+        '"",malignant,"red; black",7,,3',
+    )
+    first, second = synthesis.of_plan(path, None, options, tiny_generator.spec)
+    assert first.caption == "A mole with 2 asymmetric axes." and first.options.seeds == (9,)
+    assert first.attributes == LesionAttributes("benign", asymmetry=2)
+    assert second.attributes == LesionAttributes("malignant", colours=("red", "black"), border=7)
+    assert parse(second.caption) == second.attributes
+    assert (second.options.seeds, second.options.steps, first.options.steps) == ((6,), 3, 2)
+
+
+def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path):
+    orders = synthesis.of_attributes((plausible(1), plausible(2)), 3, replace(options, negative="hair", true_cfg=2.0))
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
+    plain = SamplingOptions.defaults(tiny_generator.spec)
+    again = synthesis.of_plan(tmp_path / "first" / "manifest.csv", None, plain, tiny_generator.spec)
+    list(synthesis.synthesise(tiny_generator, again, tmp_path / "second"))
+    assert pixels(tmp_path / "first") == pixels(tmp_path / "second")
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "what"),
+    [
+        ("captoin", "x", "line 1: the column “captoin”"),
+        ("label", "", "no rows"),
+        ("label,border", "benign,many", "line 2: the border “many” is not a whole number"),
+        ("label,border", "benign,9", "line 2: border must be a whole number from 0 to 8"),
+        ("label", "sick", "line 2: “sick” is not a known label"),
+        ("label,colours", "benign,red;green", "line 2: “green” is not one of the colours"),
+        ("label,seed", "benign,-1", "line 2: The seed must be"),
+        ("label,size", "benign,100", "line 2: .* draws at"),
+        ("label,guidance", "benign,nan", "line 2: Guidance must be"),
+        ("caption,seed", ",3", "line 2: there is neither a caption nor an attribute"),
+        ("label,varied_from", "benign,{}", "line 2: a variation"),
+    ],
+)
+def test_a_wrong_plan_is_refused_by_line(columns, row, what, tiny_generator, options, tmp_path):
+    with pytest.raises(DataError, match=what):
+        synthesis.of_plan(write(tmp_path / "plan.csv", columns, row), None, options, tiny_generator.spec)
+
+
+def test_lesions_are_drawn_from_the_distribution_of_a_real_set(options, tmp_path):
+    wording = caption(LesionAttributes("benign", border=2), 1)
+    path = write(
+        tmp_path / "real.csv",
+        "file,split,label,diagnosis,caption,site",
+        *[f'{i}.jpg,train,benign,nevus,"{wording}",trunk' for i in range(6)],
+        *[f"{i}.jpg,train,malignant,melanoma,," for i in range(6, 8)],
+        *[f"{i}.jpg,test,benign,seborrheic keratosis,," for i in range(8, 90)],
+    )
+    orders = synthesis.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
+    shares = Counter(order.attributes for order in orders)
+    nevus = LesionAttributes("benign", "nevus", border=2, site="trunk", tone=3)
+    assert set(shares) == {nevus, LesionAttributes("malignant", "melanoma", tone=3)}
+    assert 0.68 < shares[nevus] / 400 < 0.82
+    assert orders == synthesis.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
+    turns = synthesis.like_manifest(path, LABELS, LesionAttributes(), 4, options)
+    assert [order.attributes.label for order in turns] == ["benign", "malignant"] * 2
+
+
+def test_a_real_set_without_the_label_asked_for_is_refused(options, tmp_path):
+    path = write(tmp_path / "real.csv", "file,split,label", "1.jpg,train,benign", "2.jpg,test,malignant")
+    with pytest.raises(DataError, match="no rows outside the test split"):
+        synthesis.like_manifest(path, LABELS, LesionAttributes(), 2, options)
