@@ -228,17 +228,19 @@ def read_provenance(path_or_bytes: str | Path | bytes) -> Provenance:
 
 _ATTRIBUTES = tuple(field.name for field in fields(LesionAttributes) if field.name != "label")
 _SETTINGS = tuple(f.name for f in fields(Provenance) if f.name not in ("caption", "attributes", "seed", "source"))
-MANIFEST_COLUMNS = ("file", "label", "split", "caption", "seed", *_SETTINGS, "varied_from", *_ATTRIBUTES)
+MANIFEST_COLUMNS = ("file", "label", "split", "source", "caption", "seed", *_SETTINGS, "varied_from", *_ATTRIBUTES)
 
 
 def manifest_row(file: str, provenance: Provenance) -> dict[str, object]:
     """The row of a manifest for one synthetic image, by MANIFEST_COLUMNS; safe to open in a spreadsheet.
 
-    Synthetic images belong to the split `train`. Several colours, structures or artefacts are joined by "; ".
+    Synthetic images belong to the split `train`, and their source is `synthetic`. Several colours, structures or
+    artefacts are joined by "; ".
     `varied_from` is the source's recipe as JSON.
     """
     row = provenance._record() | provenance.attributes.specified() | {"file": file, "split": "train"}
     row["varied_from"] = provenance.source.to_json() if provenance.source else None
+    row["source"] = "synthetic"
     return {name: _cell(row.get(name)) for name in MANIFEST_COLUMNS}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dermaflux.generator import Generator
 
 MANIFEST = "manifest.csv"
-COLUMNS = tuple(dict.fromkeys((*MANIFEST_COLUMNS, "source", "licence")))
+COLUMNS = (*MANIFEST_COLUMNS, "licence")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording: images with the same caption can be drawn as one batch."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
@@ -165,7 +165,7 @@ def synthesise(generator: "Generator", orders: Sequence[Order], out: Path) -> It
             yield from _draw(generator, batch, out, recipes)
     finally:
         rows = [manifest_row(order.file, recipes[order]) for order in orders if order in recipes]
-        marked = [row | {"source": "synthetic", "licence": generator.spec.licence} for row in rows]
+        marked = [row | {"licence": generator.spec.licence} for row in rows]
         if marked:
             manifest.write(out / MANIFEST, marked, COLUMNS)
 
