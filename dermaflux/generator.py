@@ -1,0 +1,299 @@
+"""Draw lesions: a FluxPipeline and its LoRA as a stream of previews and finished samples.
+
+The denoising loop is that of `FluxPipeline.__call__` (and of `FluxImg2ImgPipeline` where an image is varied), opened
+up so that each step yields. Conditioning vectors are computed once for a batch, with one row: on a CPU an image then
+has the same pixels whether it is drawn alone or beside others.
+"""
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from dermaflux import __version__, lora
+from dermaflux.errors import ModelUnavailable
+from dermaflux.images import Provenance
+from dermaflux.lesion import LesionAttributes
+from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
+
+CACHED_PROMPTS = 64
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The estimate of the clean images after a step.
+
+    step: 1 to steps. seconds_left: estimate for the run. first: index in the run of the first of `images`.
+    """
+
+    step: int
+    steps: int
+    seconds_left: float
+    first: int
+    images: tuple[Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished image: its index in the run, its pixels, its recipe."""
+
+    index: int
+    image: Image.Image
+    provenance: Provenance
+
+
+Source = tuple[Image.Image, Provenance]
+
+
+class Generator:
+    """A loaded model. One run at a time: a second `sample` waits until the first iterator ends or is closed."""
+
+    def __init__(self, pipe: FluxPipeline, spec: ModelSpec, model_hash: str, lora_hash: str = ""):
+        self.pipe, self.spec = pipe, spec
+        self.model_hash, self.lora_hash = model_hash, lora_hash
+        self._preview = _LinearPreview(spec.previews) if spec.previews else None
+        self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._busy = threading.Lock()
+
+    @classmethod
+    def load(cls, name: str = "nano", lora: str | None = None, device: str | None = None) -> "Generator":
+        """Load the registered model `name` with its own LoRA, or with the one at `lora` (a file, folder or Hub id).
+
+        device: cpu, cuda or another torch device; the best one present if not given.
+        Raises ModelUnavailable with the reason and the way out.
+        """
+        spec = find_model(name)
+        if lora:
+            spec = replace(spec, lora=LoraSpec("custom", Path(lora).stem, lora, "see its source"))
+        return cls.from_spec(spec, device)
+
+    @classmethod
+    def from_spec(cls, spec: ModelSpec, device: str | None = None) -> "Generator":
+        """Load the model that `spec` describes. Raises ModelUnavailable."""
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        folder = _folder(spec)
+        try:
+            dtype = torch.float32 if device == "cpu" else torch.bfloat16
+            pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+            pipe.to(device)
+            generator = cls(pipe, spec, _fingerprint(folder))
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise ModelUnavailable(f"{spec.title} cannot be loaded from {folder}: {_first_line(error)}") from error
+        pipe.set_progress_bar_config(disable=True)
+        generator.lora_hash = lora.attach(pipe, spec.lora) if spec.lora else ""
+        return generator
+
+    def sample(
+        self,
+        text: str,
+        options: SamplingOptions,
+        *,
+        attributes: LesionAttributes | None = None,
+        source: Source | None = None,
+    ) -> Iterator[Preview | Sample]:
+        """Draw one image for each seed of `options` from the caption `text`, yielding a Preview after every step.
+
+        attributes: what was asked for, kept in the recipe. source: an image and its recipe to vary by
+        `options.strength`. Closing the iterator ends the run within one step; samples already yielded stay good.
+        Raises ModelUnavailable if memory runs out or the image is not a number.
+        """
+        with self._busy:
+            try:
+                yield from self._run(text, options, attributes, source)
+            except torch.OutOfMemoryError as error:
+                torch.cuda.empty_cache()
+                raise ModelUnavailable(
+                    "The graphics card ran out of memory. Draw fewer images at once or a smaller size."
+                ) from error
+
+    def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
+        """Draw the image of a recipe again; where it was varied from another, that one first."""
+        source = None
+        if provenance.source is not None:
+            for item in self.redraw(provenance.source):
+                if isinstance(item, Sample):
+                    source = (item.image, provenance.source)
+        yield from self.sample(
+            provenance.caption, provenance.options(), attributes=provenance.attributes, source=source
+        )
+
+    def _run(self, text, options, attributes, source) -> Iterator[Preview | Sample]:
+        if self.spec.lora:
+            self.pipe.set_adapters([self.spec.lora.name], [options.lora_strength])
+        prompt = self._encode(text)
+        negative = self._encode(options.negative) if options.true_cfg > 1 else None
+        recipe = Provenance(
+            caption=text,
+            attributes=attributes or LesionAttributes(),
+            seed=options.seeds[0],
+            steps=options.steps,
+            guidance=options.guidance,
+            negative=options.negative,
+            true_cfg=options.true_cfg,
+            lora_strength=options.lora_strength,
+            size=options.size,
+            model=self.spec.name,
+            model_hash=self.model_hash,
+            lora=self.spec.lora.name if self.spec.lora else "",
+            lora_hash=self.lora_hash,
+            version=__version__,
+            strength=options.strength if source else None,
+            source=source[1] if source else None,
+        )
+        for first in range(0, len(options.seeds), self.spec.batch):
+            seeds = options.seeds[first : first + self.spec.batch]
+            latents = self._noise(seeds, options.size)  # (B, T, D)
+            scheduler = self._schedule(options.steps, latents.shape[1])
+            if source:
+                latents = self._blend(scheduler, latents, source[0], options)
+            sigmas = scheduler.sigmas[scheduler.begin_index :].tolist()
+            started = time.perf_counter()
+            for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
+                velocity = self._velocity(latents, t, prompt, negative, options)
+                clean = latents - sigmas[i] * velocity
+                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+                steps = len(sigmas) - 1
+                runs_left = (len(options.seeds) - first - 1) // self.spec.batch
+                seconds = (time.perf_counter() - started) / (i + 1) * (steps - i - 1 + runs_left * steps)
+                yield Preview(i + 1, steps, seconds, first, self._previews(clean, options.size))
+            for i, seed in enumerate(seeds):
+                yield Sample(first + i, self._decode(latents[i : i + 1], options.size), replace(recipe, seed=seed))
+
+    def _noise(self, seeds: tuple[int, ...], size: int) -> torch.Tensor:
+        """Noise in packed shape (B, T, D) from a CPU generator: the same for a seed on every machine."""
+        tokens = (size // (self.pipe.vae_scale_factor * 2)) ** 2
+        shape = (1, tokens, self.pipe.transformer.config.in_channels)
+        noise = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
+        return torch.cat(noise).to(self._device, self.pipe.transformer.dtype)
+
+    def _schedule(self, steps: int, tokens: int) -> FlowMatchEulerDiscreteScheduler:
+        """The shifted Euler schedule of FLUX.1, for `steps` steps and images of `tokens` tokens."""
+        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
+        config = scheduler.config
+        mu = calculate_shift(
+            tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
+        )
+        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self._device, mu=mu)
+        scheduler.set_begin_index(0)
+        return scheduler
+
+    @torch.inference_mode()
+    def _blend(self, scheduler, noise: torch.Tensor, image: Image.Image, options: SamplingOptions) -> torch.Tensor:
+        """Noise mixed with the latents of `image` as far as `options.strength` goes; moves the schedule's begin."""
+        scheduler.set_begin_index(int(max(options.steps - options.steps * options.strength, 0)))
+        pipe, size = self.pipe, options.size
+        pixels = pipe.image_processor.preprocess(image, height=size, width=size).to(self._device, pipe.vae.dtype)
+        latents = pipe.vae.encode(pixels).latent_dist.mode()
+        latents = (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+        packed = pipe._pack_latents(latents, *latents.shape).to(noise.dtype).expand_as(noise)
+        t = scheduler.timesteps[scheduler.begin_index].repeat(len(noise))
+        return scheduler.scale_noise(packed, t, noise)
+
+    @torch.inference_mode()
+    def _encode(self, text: str):
+        """Token embeddings (1, L, D), pooled embedding (1, P) and token positions (L, 3) of a caption, cached."""
+        if text not in self._prompts:
+            if len(self._prompts) >= CACHED_PROMPTS:
+                self._prompts.pop(next(iter(self._prompts)))
+            self._prompts[text] = self.pipe.encode_prompt(text, max_sequence_length=self.spec.max_sequence_length)
+        return self._prompts[text]
+
+    @torch.inference_mode()
+    def _velocity(self, latents, t, prompt, negative, options: SamplingOptions) -> torch.Tensor:
+        velocity = self._transform(latents, t, prompt, options.guidance)
+        if negative is not None:
+            away = self._transform(latents, t, negative, options.guidance)
+            velocity = away + options.true_cfg * (velocity - away)
+        return velocity
+
+    def _transform(self, latents: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
+        tokens, pooled, text_ids = prompt
+        transformer = self.pipe.transformer
+        side = int(latents.shape[1] ** 0.5)
+        scale = torch.full([1], guidance, device=self._device) if transformer.config.guidance_embeds else None
+        return transformer(
+            hidden_states=latents,
+            timestep=t.expand(1).to(latents.dtype) / 1000,
+            guidance=scale,
+            pooled_projections=pooled,
+            encoder_hidden_states=tokens.expand(len(latents), -1, -1),
+            txt_ids=text_ids,
+            img_ids=self.pipe._prepare_latent_image_ids(1, side, side, self._device, latents.dtype),
+            return_dict=False,
+        )[0]
+
+    @torch.inference_mode()
+    def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
+        if self._preview is None:
+            return tuple(self._decode(one[None], size) for one in packed)
+        return self._preview(self._unpack(packed, size).float().cpu(), size)
+
+    @torch.inference_mode()
+    def _decode(self, packed: torch.Tensor, size: int) -> Image.Image:
+        vae = self.pipe.vae
+        latents = self._unpack(packed, size) / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        if not torch.isfinite(pixels).all():
+            raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
+        return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+
+    def _unpack(self, packed: torch.Tensor, size: int) -> torch.Tensor:
+        return self.pipe._unpack_latents(packed, size, size, self.pipe.vae_scale_factor)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.pipe._execution_device
+
+
+class _LinearPreview:
+    """A cheap look at latents: each latent pixel to a p x p patch of RGB by a linear map, enlarged."""
+
+    def __init__(self, path: str):
+        tensors = load_file(path)
+        self.weight, self.bias = tensors["weight"], tensors["bias"]  # (3pp, C), (3pp,)
+
+    def __call__(self, latents: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
+        patch = int((len(self.bias) // 3) ** 0.5)
+        rgb = F.conv2d(latents, self.weight[:, :, None, None], self.bias)
+        rgb = F.pixel_shuffle(rgb, patch).clamp(0, 1).mul(255).byte().permute(0, 2, 3, 1).numpy()
+        return tuple(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in rgb)
+
+
+def _folder(spec: ModelSpec) -> Path:
+    path = Path(spec.source)
+    if path.is_dir():
+        return path
+    if path.is_absolute():
+        raise ModelUnavailable(f"{spec.title} was not found at {path}. Fetch the repository whole, with its assets.")
+    try:
+        return Path(FluxPipeline.download(spec.source, use_safetensors=True))
+    except OSError as error:
+        raise ModelUnavailable(
+            f"{spec.title} could not be downloaded ({spec.licence}). Accept its licence on the Hub, set HF_TOKEN to a "
+            f"token that may read it, and check the network and the free disk space."
+        ) from error
+
+
+def _fingerprint(folder: Path) -> str:
+    """16 hex digits that change with the weights: the Hub's commit, or the SHA-256 of a local folder's weights."""
+    if folder.parent.name == "snapshots":
+        return folder.name[:16]
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/*.safetensors")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,1 @@
+"""Training of the embedded models and of LoRAs for any FluxPipeline."""

@@ -1,0 +1,107 @@
+"""The training loop that every stage shares: step, log, checkpoint, resume."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from tqdm import tqdm
+
+from dermaflux.errors import DermaFluxError
+
+
+class TrainingDiverged(DermaFluxError, RuntimeError):
+    """The loss is no longer a number; the last checkpoint is kept."""
+
+
+def fit(
+    accelerator: Accelerator,
+    step: Callable[[int], dict[str, float]],
+    *,
+    steps: int,
+    out: Path,
+    seed: int = 0,
+    save_every: int = 500,
+    log_every: int = 20,
+    sample_every: int = 0,
+    sample: Callable[[int], None] | None = None,
+) -> None:
+    """Call `step(i)` for i in [0, steps), resuming from `out/checkpoint` where there is one.
+
+    The random state is set from (seed, i) before each step, so that an interrupted run continues with exactly
+    the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
+    Writes `out/loss.csv`. Raises TrainingDiverged if the loss is not finite.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    start = _resume(accelerator, out)
+    log = _Log(out / "loss.csv", start)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5)
+    for i in bar:
+        set_seed(seed * 1_000_003 + i)
+        values = step(i)
+        if not all(torch.isfinite(torch.tensor(v)) for v in values.values()):
+            raise TrainingDiverged(f"Step {i}: the loss is not a number. The last good state is {out / 'checkpoint'}.")
+        log.add(values)
+        if (i + 1) % log_every == 0:
+            bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
+        if (i + 1) % save_every == 0 or i + 1 == steps:
+            _save(accelerator, out, i + 1)
+        if sample and sample_every and (i + 1) % sample_every == 0:
+            sample(i + 1)
+
+
+def _save(accelerator: Accelerator, out: Path, done: int) -> None:
+    temporary = out / "checkpoint.part"
+    shutil.rmtree(temporary, ignore_errors=True)
+    accelerator.save_state(str(temporary))
+    (temporary / "step").write_text(str(done))
+    final, old = out / "checkpoint", out / "checkpoint.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    os.rename(temporary, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _resume(accelerator: Accelerator, out: Path) -> int:
+    for folder in (out / "checkpoint", out / "checkpoint.old"):
+        if (folder / "step").exists():
+            accelerator.load_state(str(folder))
+            return int((folder / "step").read_text())
+    return 0
+
+
+class _Log:
+    """Means of the values since the last line, appended to a CSV from which steps past `start` are dropped."""
+
+    def __init__(self, path: Path, start: int):
+        self.path, self.sums, self.count = path, {}, 0
+        if path.exists():
+            with path.open(newline="") as stream:
+                kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= start]
+            path.unlink()
+            for row in kept:
+                self._append(row)
+
+    def add(self, values: dict[str, float]) -> None:
+        self.count += 1
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+
+    def write(self, step: int) -> dict[str, float]:
+        means = {key: value / self.count for key, value in self.sums.items()}
+        self._append({"step": step} | means)
+        self.sums, self.count = {}, 0
+        return means
+
+    def _append(self, row: dict) -> None:
+        new = not self.path.exists()
+        with self.path.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)

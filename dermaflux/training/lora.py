@@ -1,0 +1,59 @@
+"""Fine-tune a LoRA on any FluxPipeline: the base stays frozen (DermaFlux, arXiv 2603.16392)."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import FluxPipeline
+from peft import LoraConfig, get_peft_model_state_dict
+
+from dermaflux.training import flow
+from dermaflux.training.flow import FlowOptions
+from dermaflux.training.pairs import Pairs
+
+TARGETS = (
+    "attn.to_q",
+    "attn.to_k",
+    "attn.to_v",
+    "attn.to_out.0",
+    "attn.add_q_proj",
+    "attn.add_k_proj",
+    "attn.add_v_proj",
+    "attn.to_add_out",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "ff_context.net.0.proj",
+    "ff_context.net.2",
+    "norm.linear",
+    "norm1.linear",
+    "proj_mlp",
+    "proj_out",
+)
+"""The linear layers of the double and single blocks: attention, feed-forward and modulation."""
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained."""
+
+    rank: int = 64
+    alpha: int = 64
+    targets: tuple[str, ...] = TARGETS
+    flow: FlowOptions = field(default_factory=lambda: FlowOptions(learning_rate=1e-3))
+
+
+def train(pipe: FluxPipeline, pairs: Pairs, out: Path, options: LoraOptions) -> None:
+    """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format."""
+    transformer = pipe.transformer.requires_grad_(False)
+    torch.manual_seed(options.flow.seed)
+    config = LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, target_modules=list(options.targets), init_lora_weights="gaussian"
+    )
+    transformer.add_adapter(config)
+    flow.train(transformer, pairs, out, options.flow)
+    layers = {name: tensor.to(torch.bfloat16) for name, tensor in get_peft_model_state_dict(transformer).items()}
+    FluxPipeline.save_lora_weights(
+        out / "lora",
+        transformer_lora_layers=layers,
+        transformer_lora_adapter_metadata=config.to_dict(),
+    )

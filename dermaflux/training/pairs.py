@@ -1,0 +1,67 @@
+"""Pairs of latents and text embeddings, computed once and kept on disk, from which the flow is trained."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+VIEWS = 8
+"""The quarter turns of an image and of its mirror image: a lesion has no up or down."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """N images in V views with K wordings each, and the embedding of the empty caption.
+
+    latents: (N, V, T, D) float16, packed and scaled. tokens: (N, K, L, E) float16. pooled: (N, K, P) float16.
+    empty_tokens: (L, E). empty_pooled: (P,).
+    """
+
+    latents: torch.Tensor
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    empty_tokens: torch.Tensor
+    empty_pooled: torch.Tensor
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file: to a temporary name first, then renamed."""
+        temporary = path.with_suffix(".part")
+        save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, temporary)
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Pairs":
+        return cls(**load_file(path))
+
+
+@torch.inference_mode()
+def encode(
+    pipe: FluxPipeline,
+    images: Iterable[tuple[np.ndarray, list[str]]],
+    *,
+    max_sequence_length: int,
+    views: int = VIEWS,
+) -> Pairs:
+    """Encode `images`, each (H, H, 3) uint8 RGB at the pipeline's size with its captions, all with as many captions."""
+    latents, tokens, pooled = [], [], []
+    for image, captions in tqdm(images, desc="encoding", mininterval=5):
+        latents.append(_latents(pipe, image, views))
+        t, p, _ = pipe.encode_prompt(captions, max_sequence_length=max_sequence_length)
+        tokens.append(t.half())
+        pooled.append(p.half())
+    empty_tokens, empty_pooled, _ = pipe.encode_prompt("", max_sequence_length=max_sequence_length)
+    stacked = torch.stack(latents), torch.stack(tokens), torch.stack(pooled)
+    return Pairs(*stacked, empty_tokens[0].half(), empty_pooled[0].half())
+
+
+def _latents(pipe: FluxPipeline, image: np.ndarray, views: int) -> torch.Tensor:
+    turned = [np.rot90(image if v < 4 else image[:, ::-1], v % 4) for v in range(views)]
+    x = torch.from_numpy(np.stack(turned)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (V, 3, H, W)
+    z = pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode()
+    z = (z - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+    return pipe._pack_latents(z, *z.shape).half().cpu()

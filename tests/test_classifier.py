@@ -1,0 +1,387 @@
+"""The classifier's folder, its predictions, and the training that makes both."""
+
+import _thread
+import json
+import math
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
+
+from dermaflux.classifier import BATCH, CLASSIFIERS, Classifier
+from dermaflux.data import manifest
+from dermaflux.errors import DataError, ModelUnavailable
+from dermaflux.training import calibration
+from dermaflux.training import classifier as training
+
+TINY = training.ClassifierOptions(
+    arch="vit_tiny_patch16_224",
+    model=(("patch_size", 8), ("embed_dim", 48), ("depth", 2), ("num_heads", 2)),
+    image_size=32,
+    steps=12,
+    batch=8,
+    gate_layers=(0,),
+    save_every=4,
+)
+
+
+def lesion(seed: int, size: tuple[int, int] = (64, 48), dark: bool = True) -> Image.Image:
+    rng = np.random.default_rng(seed)
+    image = Image.fromarray(rng.normal((215, 170, 150), 6, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8))
+    low, high = (0.3 * np.array(size)).astype(int), (0.7 * np.array(size)).astype(int)
+    colour = (60, 35, 30) if dark else (170, 110, 80)
+    ImageDraw.Draw(image).ellipse((*low.tolist(), *high.tolist()), fill=colour)
+    return image
+
+
+def write_manifest(folder: Path, rows: list[dict]) -> Path:
+    for i, row in enumerate(rows):
+        row["file"] = f"{i}.png"
+        lesion(i, dark=row["label"] == "malignant").save(folder / row["file"])
+    manifest.write(folder / "manifest.csv", rows)
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict]:
+    return [{"label": label, "split": "train"} for label in ["benign"] * 30 + ["malignant"] * 20]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, rows) -> Path:
+    """What a brief run of the repository's own training writes."""
+    folder = tmp_path_factory.mktemp("trained")
+    training.train([write_manifest(folder, rows)], folder / "run", TINY)
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path) -> Path:
+    """A copy of the trained classifier that a test may damage."""
+    return Path(shutil.copytree(trained / "run" / "classifier", tmp_path / "classifier"))
+
+
+@pytest.fixture(scope="module")
+def nano() -> Classifier:
+    return Classifier.load("nano")
+
+
+def edit_card(folder: Path, **changes) -> None:
+    path = folder / "classifier.json"
+    data = json.loads(path.read_text())
+    for key, value in changes.items():
+        *parents, last = key.split("__")
+        target = data
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+    path.write_text(json.dumps(data))
+
+
+# Predictions
+
+
+def test_embedded_classifier_predicts_with_a_complete_card(nano):
+    (prediction,) = nano.predict([lesion(0)])
+    point = nano.card.operating_point
+    assert 0 <= prediction.p_malignant <= 1
+    assert (prediction.decision == "malignant") == (prediction.p_malignant >= point.threshold)
+    assert (prediction.distance <= nano.card.gate.threshold) == prediction.lesion_like
+    assert point.sensitivity >= 0.95 and point.n >= 400
+    assert point.sensitivity_interval[0] < point.sensitivity < point.sensitivity_interval[1]
+    assert point.specificity_interval[0] < point.specificity < point.specificity_interval[1]
+    assert nano.card.gate.false_alarm_rate <= 0.02
+    assert "ISIC 2017" in nano.card.trained_on
+
+
+def test_embedded_classifier_is_small():
+    assert (CLASSIFIERS["nano"] / "model.safetensors").stat().st_size < 25e6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (7, 900), (3000, 2000), (128, 128)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+def test_images_of_any_size_and_mode_are_classified(nano, size, mode):
+    (prediction,) = nano.predict([Image.new(mode, size)])
+    assert math.isfinite(prediction.distance) and 0 <= prediction.p_malignant <= 1
+
+
+def test_an_image_is_squeezed_to_the_models_square_not_cropped(nano):
+    image, size = lesion(1, (300, 170)), nano.card.image_size
+    squeezed = image.resize((size, size), Image.Resampling.BICUBIC)
+    assert nano.predict([image]) == nano.predict([squeezed])
+
+
+def test_a_batch_gives_what_one_by_one_gives_in_the_same_order(nano):
+    images = [lesion(i, (40 + i, 60), dark=i % 3 == 0) for i in range(BATCH + 5)]
+    together, apart = nano.predict(images), [nano.predict([image])[0] for image in images]
+    for a, b in zip(together, apart, strict=True):
+        assert a.p_malignant == pytest.approx(b.p_malignant, abs=1e-5)
+        assert a.distance == pytest.approx(b.distance, rel=1e-3)
+        assert (a.decision, a.lesion_like) == (b.decision, b.lesion_like)
+    assert len({round(p.p_malignant, 4) for p in together}) > 10
+
+
+def test_predictions_repeat_exactly(nano):
+    images = [lesion(i) for i in range(3)]
+    assert nano.predict(images) == nano.predict(images) == Classifier.load("nano").predict(images)
+
+
+def test_no_images_give_no_predictions(nano):
+    assert nano.predict([]) == []
+
+
+def test_noise_and_flat_colours_do_not_look_like_a_lesion(nano):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8))
+    others = [noise, Image.new("RGB", (90, 90), "magenta"), Image.new("RGB", (90, 90), "lime")]
+    assert [prediction.lesion_like for prediction in nano.predict(others)] == [False] * 3
+
+
+def test_temperature_of_the_card_divides_the_logits(folder):
+    logit = lambda: np.array([math.log(p.p_malignant / (1 - p.p_malignant)) for p in predict(folder)])
+    edit_card(folder, temperature=1.0)
+    plain = logit()
+    edit_card(folder, temperature=4.0)
+    np.testing.assert_allclose(logit(), plain / 4, rtol=1e-3, atol=1e-6)
+
+
+def predict(folder):
+    return Classifier.load(folder).predict([lesion(i, dark=i > 1) for i in range(4)])
+
+
+@pytest.mark.parametrize(("threshold", "decision"), [(0.0, "malignant"), (1.0, "benign")])
+def test_threshold_of_the_card_decides(folder, threshold, decision):
+    edit_card(folder, operating_point__threshold=threshold)
+    assert {prediction.decision for prediction in predict(folder)} == {decision}
+
+
+@pytest.mark.parametrize(("threshold", "like"), [(-1.0, False), (1e9, True)])
+def test_gate_threshold_of_the_card_refuses_yet_leaves_the_numbers(folder, threshold, like):
+    before = [prediction.p_malignant for prediction in predict(folder)]
+    edit_card(folder, gate__threshold=threshold)
+    after = predict(folder)
+    assert {prediction.lesion_like for prediction in after} == {like}
+    assert [prediction.p_malignant for prediction in after] == before
+
+
+def test_saving_and_loading_keeps_every_prediction(folder, tmp_path):
+    classifier, images = Classifier.load(folder), [lesion(i) for i in range(3)]
+    classifier.save(tmp_path / "again", "A card.\n")
+    again = Classifier.load(tmp_path / "again")
+    assert again.card == classifier.card
+    assert again.predict(images) == classifier.predict(images)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "classifier"]
+
+
+# Folders that cannot be used
+
+
+@pytest.mark.parametrize("name", ["missing-name", "/no/such/folder", ""])
+def test_unknown_classifier_is_refused_in_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelUnavailable) as caught:
+        Classifier.load(name)
+    assert str(caught.value).endswith(".")
+
+
+class Trap:
+    def __reduce__(self):
+        return (Path.touch, (Path("sprung"),))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def poison(path):
+    tensors = load_file(path)
+    tensors["head.weight"][0, 0] = float("nan")
+    save_file(tensors, path)
+
+
+def drop(path):
+    tensors = load_file(path)
+    save_file({name: value for name, value in tensors.items() if name != "head.bias"}, path)
+
+
+DAMAGES = {
+    "missing": lambda path: path.unlink(),
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated": truncate,
+    "a web page": lambda path: path.write_text("<!doctype html><title>Login</title>" * 50),
+    "a pickle": lambda path: torch.save({"head": Trap()}, path),
+    "noise": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("file", ["model.safetensors", "gate.safetensors", "classifier.json"])
+def test_damaged_files_are_refused_in_a_sentence(folder, file, damage, monkeypatch):
+    monkeypatch.chdir(folder)
+    DAMAGES[damage](folder / file)
+    with pytest.raises(ModelUnavailable, match=file) as caught:
+        Classifier.load(folder)
+    assert str(caught.value).endswith(".")
+    assert not Path("sprung").exists()
+
+
+@pytest.mark.parametrize(("damage", "says"), [(poison, "not numbers"), (drop, "head.bias is missing")])
+def test_wrong_weights_are_refused(folder, damage, says):
+    damage(folder / "model.safetensors")
+    with pytest.raises(ModelUnavailable, match=says):
+        Classifier.load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["malignant", "benign"]},
+        {"temperature": 0.0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"temperature": None},
+        {"mean": [0.5, 0.5]},
+        {"std": [0.5, 0.0, 0.5]},
+        {"interpolation": "nearest"},
+        {"image_size": -32},
+        {"image_size": 10**9},
+        {"image_size": 32.0},
+        {"image_size": 48},
+        {"arch": "resnet18"},
+        {"arch": "no_such_model"},
+        {"arch": "hf-hub:somebody/something"},
+        {"arch": 7},
+        {"model": []},
+        {"model__embed_dim": 96},
+        {"model__embed_dim": 10**9},
+        {"model__embed_dim": 49},
+        {"model__depth": 3},
+        {"model__num_heads": 0},
+        {"model__checkpoint_path": "sprung.pth"},
+        {"model__pretrained": True},
+        {"model__global_pool": "everything"},
+        {"auc": 1.5},
+        {"auc_interval": 0.5},
+        {"gate__layers": [0, 1]},
+        {"gate__layers": [99]},
+        {"gate__threshold": float("inf")},
+        {"operating_point__threshold": None},
+        {"operating_point__surprise": 1},
+        {"operating_point": "none"},
+        {"surprise": 1},
+    ],
+    ids=str,
+)
+def test_cards_that_do_not_hold_are_refused(folder, changes):
+    edit_card(folder, **changes)
+    with pytest.raises(ModelUnavailable) as caught:
+        Classifier.load(folder)
+    assert str(caught.value).endswith(".")
+
+
+# Training
+
+
+def test_training_writes_a_classifier_measured_on_images_held_out(trained):
+    card = Classifier.load(trained / "run" / "classifier").card
+    assert card.operating_point.n == 10
+    assert "held-out" in card.operating_point.measured_on
+    assert card.gate.false_alarm_rate <= 0.02
+    assert card.operating_point.sensitivity >= 0.95
+    assert f"AUC {card.auc:.3f}" in (trained / "run" / "classifier" / "README.md").read_text()
+
+
+def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path):
+    def interrupt():
+        while not (tmp_path / "checkpoint" / "step").exists():
+            time.sleep(0.002)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        training.train([trained / "manifest.csv"], tmp_path, TINY)
+        time.sleep(5)
+    assert not (tmp_path / "classifier").exists()
+    training.train([trained / "manifest.csv"], tmp_path, TINY)
+    resumed, whole = (load_file(path / "classifier" / "model.safetensors") for path in (tmp_path, trained / "run"))
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_together(tmp_path):
+    rows = [{"label": "benign", "split": "train", "patient_id": f"p{i // 3}"} for i in range(30)]
+    rows += [{"label": "malignant", "split": "val", "patient_id": f"q{i // 2}"} for i in range(20)]
+    rows += [{"label": "malignant", "split": "train", "source": source} for source in ("phantom", "synthetic")]
+    rows += [{"label": "benign", "split": "test", "patient_id": "z"}]
+    path = write_manifest(tmp_path, rows)
+    held = []
+    for fold in range(5):
+        options = training.ClassifierOptions(fold=fold)
+        train, held_out = training.divide([path], options)
+        patients = [
+            {row.values["patient_id"] for row in part if row.values["patient_id"]} for part in (train, held_out)
+        ]
+        assert not patients[0] & patients[1] and "z" not in patients[0] | patients[1]
+        assert {row.values["source"] for row in held_out} == {""}
+        assert len(train) + len(held_out) == 52
+        held += [row.path for row in held_out]
+    assert len(held) == len(set(held)) == 50
+
+
+def test_too_few_images_of_a_class_are_refused(tmp_path):
+    path = write_manifest(tmp_path, [{"label": "benign", "split": "train"}] * 9)
+    with pytest.raises(DataError, match="at least 5"):
+        training.train([path], tmp_path / "run", TINY)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_image_is_named(tmp_path, rows):
+    path = write_manifest(tmp_path, rows)
+    (tmp_path / "7.png").write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=r"7\.png"):
+        training.train([path], tmp_path / "run", TINY)
+
+
+def test_views_stay_in_range_and_only_borders_are_covered():
+    torch.manual_seed(0)
+    views = training.augment(torch.full((64, 3, 80, 80), 128, dtype=torch.uint8), 64)
+    assert views.shape == (64, 3, 64, 64) and views.min() >= 0 and views.max() <= 1
+    centre = views[:, :, 16:48, 16:48].flatten(2)
+    assert (centre.amax(2) - centre.amin(2)).max() < 1e-5
+    spread = (views.flatten(2).amax(2) - views.flatten(2).amin(2)).amax(1)
+    assert 10 < int((spread > 0.02).sum()) < 54
+
+
+def test_temperature_and_bias_are_recovered():
+    rng = np.random.default_rng(0)
+    lead = rng.normal(0, 4, 40_000)
+    truth = rng.random(40_000) < 1 / (1 + np.exp(-(lead / 2.5 - 1)))
+    logits = torch.tensor(np.stack([np.zeros_like(lead), lead], 1), dtype=torch.float32)
+    temperature, bias = calibration.fit_temperature(logits, torch.tensor(truth).long())
+    assert float(temperature) == pytest.approx(2.5, rel=0.05)
+    assert float(bias) == pytest.approx(-1, rel=0.08)
+
+
+def test_operating_point_is_the_highest_threshold_that_finds_95_percent():
+    scores = np.concatenate([np.linspace(0.01, 1, 100), np.linspace(0, 0.5, 300)])
+    point = calibration.operating_point(np.arange(400) < 100, scores)
+    assert point.sensitivity == 0.95
+    assert point.threshold == pytest.approx(0.06, rel=1e-4)
+    assert point.specificity == pytest.approx(0.12, abs=0.01)
+
+
+def test_wilson_interval_is_the_textbook_one():
+    low, high = calibration.wilson(np.arange(100) < 50)
+    assert (round(low, 3), round(high, 3)) == (0.404, 0.596)
+
+
+def test_auc_interval_surrounds_the_auc():
+    rng = np.random.default_rng(1)
+    malignant = np.arange(400) < 100
+    low, high = calibration.auc_interval(malignant, rng.normal(malignant * 1.0, 1))
+    assert low < 0.76 < high and 0.05 < high - low < 0.15
+    assert calibration.auc_interval(malignant, malignant * 1.0) == (1.0, 1.0)
