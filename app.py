@@ -1,0 +1,58 @@
+"""The front door: settings, page, launch; the models are read in the background once the page answers."""
+
+import logging
+import sys
+import threading
+
+from dermaflux.errors import DermaFluxError
+from dermaflux.settings import Settings, from_env
+
+log = logging.getLogger("dermaflux")
+
+
+def load_generator(settings: Settings):
+    """The generator that `settings` name. Raises ModelUnavailable."""
+    from dermaflux.generator import Generator
+    from dermaflux.ui.shell import spec_of
+
+    return Generator.from_spec(spec_of(settings), settings.torch_device)
+
+
+def load_classifier(settings: Settings):
+    """The classifier that `settings` name. Raises ModelUnavailable."""
+    from dermaflux.classifier import Classifier
+
+    return Classifier.load(settings.classifier)
+
+
+def main() -> None:
+    """Serve the page until interrupted; a bad setting ends with a sentence and exit status 2."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = from_env()
+    except DermaFluxError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    from dermaflux.ui.shell import build_app, launch_options, once
+
+    loaders = [once(lambda: load_generator(settings)), once(lambda: load_classifier(settings))]
+    app = build_app(settings, *loaders)
+    app.launch(**launch_options(settings), prevent_thread_lock=True)
+    threading.Thread(target=warm, args=(loaders,), daemon=True).start()
+    app.block_thread()
+
+
+def warm(loaders) -> None:
+    """Load the models before anyone asks; one that cannot be loaded says so when it is asked for."""
+    for load in loaders:
+        try:
+            load()
+        except DermaFluxError as error:
+            log.warning("%s", error)
+        except Exception:
+            log.exception("A model could not be loaded")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Settings from the environment and the command line, as one frozen dataclass."""
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from dermaflux.errors import InputError
+from dermaflux.models import find_model
+
+TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+
+
+def _text(text: str) -> str:
+    return text.strip()
+
+
+def _flag(text: str) -> bool:
+    if text.strip().lower() in TRUE + FALSE:
+        return text.strip().lower() in TRUE
+    raise InputError(f"must be one of {', '.join(TRUE + FALSE[:-1])}")
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or not low <= number <= high:
+            raise InputError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return read
+
+
+def _model(text: str) -> str:
+    return find_model(text.strip()).name
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().resolve()
+
+
+def _how(read: Callable[[str], Any], text: str, *variables: str) -> dict[str, Any]:
+    return dict(read=read, help=text, variables=variables)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run the page. Each field is the flag `--its-name` and the variable `DERMAFLUX_ITS_NAME`.
+
+    Other variables named in a field's entry are read when neither is given.
+    """
+
+    model: str = field(default="nano", metadata=_how(_model, "generator, by its name in the registry"))
+    lora: str = field(
+        default="default", metadata=_how(_text, "LoRA file or Hub id; “default” is the model's own, “none” is none")
+    )
+    classifier: str = field(default="nano", metadata=_how(_text, "classifier, by name or folder"))
+    device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
+    data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))
+    queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
+    max_upload_mb: int = field(default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB"))
+    host: str = field(default="127.0.0.1", metadata=_how(_text, "address to listen on", "GRADIO_SERVER_NAME"))
+    port: int = field(
+        default=7860, metadata=_how(_whole(0, 65535), "port to listen on; 0 takes any free one", "GRADIO_SERVER_PORT")
+    )
+    mcp: bool = field(default=False, metadata=_how(_flag, "serve the API endpoints as MCP tools too"))
+    share: bool = field(default=False, metadata=_how(_flag, "make a public link through gradio"))
+
+    @property
+    def torch_device(self) -> str | None:
+        """The device to load models on, None for the best one present."""
+        return None if self.device == "auto" else self.device
+
+
+def from_env(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """The settings that flags, then variables, then defaults give.
+
+    Raises InputError for a bad value, naming the flag or variable. Unknown flags and --help exit as argparse does.
+    """
+    given = vars(_parser().parse_args(argv))
+    values = {}
+    for item in fields(Settings):
+        sources = [(_flag_name(item.name), given[item.name])]
+        sources += [(name, environ.get(name)) for name in (_variable(item.name), *item.metadata["variables"])]
+        for name, text in sources:
+            if text is not None:
+                values[item.name] = _read(name, text, item.metadata["read"])
+                break
+    return Settings(**values)
+
+
+def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
+    try:
+        return read(text)
+    except InputError as error:
+        raise InputError(f"{name} {error}, not “{text[:40]}”.") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("app.py", description="Serve the DermaFlux page.")
+    for item in fields(Settings):
+        names = ", ".join((_variable(item.name), *item.metadata["variables"]))
+        text = f"{item.metadata['help']} (default: {item.default}; variable: {names})"
+        switch = dict(nargs="?", const="true") if item.metadata["read"] is _flag else {}
+        parser.add_argument(_flag_name(item.name), help=text, metavar=item.name.upper(), **switch)
+    return parser
+
+
+def _flag_name(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return "DERMAFLUX_" + name.upper()
+
+
+def table() -> str:
+    """The settings as a Markdown table: flag, variable, default, meaning."""
+    rows = ["| Flag | Variable | Default | Meaning |", "|---|---|---|---|"]
+    for item in fields(Settings):
+        names = ", ".join(f"`{name}`" for name in (_variable(item.name), *item.metadata["variables"]))
+        rows.append(f"| `{_flag_name(item.name)}` | {names} | `{item.default}` | {item.metadata['help']} |")
+    return "\n".join(rows)

@@ -1,0 +1,67 @@
+"""The About tab: what this is and is not, the loaded models with their licences, and how to read what is shown."""
+
+import gradio as gr
+
+from dermaflux import __version__
+from dermaflux.lesion import BANDS
+from dermaflux.models import MODELS
+from dermaflux.ui.context import NOTICE, Context
+
+WHAT = """
+## What this is
+
+DermaFlux describes a skin lesion, draws it with a rectified-flow model, classifies it with a vision transformer and
+shows where that classifier looked. It follows the method of *DermaFlux* (arXiv 2603.16392): lesions are worded by the
+ABCD features that dermatologists use, and synthetic images serve to study and train classifiers.
+
+## What it is not
+
+- **Not a medical device.** No image, score, probability or heat map here may be used to diagnose or treat anyone.
+- **Not a record of patients.** Every drawn image is synthetic; its PNG says so in its metadata.
+- **Not proof of a feature.** A heat map shows what moved one model's answer, not where disease is.
+
+## Your images
+
+Drawn and uploaded images stay on the machine that runs this page, are kept while the page is open, and are deleted on
+a schedule after that. Nothing is sent to anyone else, and no usage statistics are collected.
+Do not upload identifiable images.
+"""
+
+
+def build(context: Context) -> None:
+    """Lay out the tab; call it inside a gr.Tab."""
+    gr.Markdown(
+        f"**{NOTICE}**\n{WHAT}\n{_models(context)}\n{_score()}\n\nDermaFlux {__version__}, licence Apache-2.0.",
+        elem_id="df-about",
+    )
+
+
+def _models(context: Context) -> str:
+    spec = context.spec
+    honoured = ", ".join(sorted(name.replace("_mm", "").replace("_", " ") for name in spec.honours)) or "none"
+    lora = f"{spec.lora.title}, {spec.lora.licence}" if spec.lora else "none"
+    others = "\n".join(f"| {other.title} | {other.licence} | {other.licence_note} |" for other in MODELS.values())
+    return f"""
+## The loaded model
+
+**{spec.title}**, {spec.licence}. {spec.licence_note}
+
+- LoRA: {lora}
+- Attributes it was trained to honour: {honoured}
+- Diagnoses in its training images: {", ".join(sorted(spec.diagnoses)) or "none named"}
+
+| Model | Licence | Note |
+|---|---|---|
+{others}
+"""
+
+
+def _score() -> str:
+    low, middle, _ = BANDS
+    return f"""
+## The total dermoscopy score
+
+Score = 1.3 A + 0.1 B + 0.5 C + 0.5 D (Stolz et al. 1994): A counts asymmetric axes (0-2), B abruptly cut border
+segments (0-8), C colours (1-6) and D structures (1-5). Below 4.75 reads {low.name}, up to {middle.upto} {middle.name},
+above that highly suspicious of melanoma. It holds for melanocytic lesions seen through a dermatoscope.
+"""

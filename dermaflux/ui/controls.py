@@ -1,0 +1,150 @@
+"""The form's controls: the basics, more about the lesion, and the settings, as gradio components by name."""
+
+from typing import Any
+
+import gradio as gr
+
+from dermaflux.lesion import (
+    ARTEFACTS,
+    CAPTURES,
+    COLOURS,
+    DIAGNOSES,
+    EXAMPLES,
+    LABELS,
+    MAX_ASYMMETRY,
+    MAX_BORDER,
+    MAX_SIZE_MM,
+    MIN_SIZE_MM,
+    MONK_TONES,
+    SITES,
+    STRUCTURES,
+)
+from dermaflux.models import (
+    MAX_GUIDANCE,
+    MAX_IMAGES,
+    MAX_LORA_STRENGTH,
+    MAX_SEED,
+    MAX_STEPS,
+    MAX_TRUE_CFG,
+    ModelSpec,
+    SamplingOptions,
+)
+from dermaflux.ui import fields
+
+START = "Two-tone nevus"
+UNSPECIFIED = "Not specified"
+
+
+def basics() -> dict[str, gr.components.Component]:
+    """Lay out what everyone sets: label, asymmetry, border and colours."""
+    attributes = EXAMPLES[START]
+    counts = lambda highest: [(str(count), count) for count in range(highest + 1)]
+    return {
+        "label": gr.Radio(
+            [(label.capitalize(), label) for label in LABELS],
+            value=attributes.label,
+            label="Lesion",
+            elem_classes="df-pills df-wide",
+        ),
+        "asymmetry": gr.Radio(
+            counts(MAX_ASYMMETRY),
+            value=attributes.asymmetry,
+            label="Asymmetry",
+            info="Axes in which the halves do not match",
+            elem_classes="df-pills",
+        ),
+        "border": gr.Radio(
+            counts(MAX_BORDER),
+            value=attributes.border,
+            label="Border",
+            info="Segments, of eight, that end abruptly",
+            elem_classes="df-pills",
+        ),
+        "colours": gr.CheckboxGroup(
+            [(name.capitalize(), name) for name in COLOURS],
+            value=list(attributes.colours),
+            label="Colours",
+            elem_id="df-colours",
+            elem_classes="df-chips",
+        ),
+    }
+
+
+def more(spec: ModelSpec) -> dict[str, gr.components.Component]:
+    """Lay out the other attributes, saying which of them the loaded model does not honour."""
+    values = dict(zip(fields.ATTRIBUTES, fields.to_values(EXAMPLES[START]), strict=True))
+
+    def about(name: str, label: str, info: str | None = None) -> dict[str, Any]:
+        unheard = "The loaded model does not honour this: it is put in the caption only."
+        return dict(value=values[name], label=label, info=info if name in spec.honours else unheard)
+
+    trained = lambda name: name if name in spec.diagnoses else f"{name} (not in the model's training)"
+    free = lambda empty, names: [(UNSPECIFIED, empty), *((str(name).capitalize(), name) for name in names)]
+    return {
+        "diagnosis": gr.Dropdown(
+            [(UNSPECIFIED, ""), *((trained(name).capitalize(), name) for name in DIAGNOSES)],
+            **about("diagnosis", "Diagnosis"),
+        ),
+        "structures": gr.CheckboxGroup(
+            [(name.capitalize(), name) for name in STRUCTURES],
+            **about("structures", "Dermoscopic structures"),
+            elem_classes="df-chips df-plain",
+        ),
+        "size_mm": gr.Dropdown(
+            [(UNSPECIFIED, 0), *((f"{mm} mm", mm) for mm in range(MIN_SIZE_MM, MAX_SIZE_MM + 1))],
+            **about("size_mm", "Largest diameter"),
+        ),
+        "site": gr.Dropdown(free("", SITES), **about("site", "Body site")),
+        "tone": gr.Radio(
+            [("Any", 0), *((str(tone), tone) for tone in range(1, len(MONK_TONES) + 1))],
+            **about("tone", "Apparent skin tone", "Monk scale, 1 lightest to 10 darkest"),
+            elem_id="df-tone",
+            elem_classes="df-tones",
+        ),
+        "capture": gr.Radio(free("", CAPTURES), **about("capture", "Capture"), elem_classes="df-pills df-wide"),
+        "artefacts": gr.CheckboxGroup(
+            [(name.capitalize(), name) for name in ARTEFACTS],
+            **about("artefacts", "Artefacts", "Seen in many real photographs"),
+            elem_classes="df-chips df-plain",
+        ),
+    }
+
+
+def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
+    """Lay out how to draw; the variation strength is rendered beside the gallery."""
+    strength = spec.lora.strength if spec.lora else 0
+    adapter = spec.lora.title if spec.lora else "The loaded model has no LoRA"
+    made = {"count": gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", info="Each has its own seed")}
+    with gr.Row():
+        made["seed"] = gr.Number(0, label="Seed", precision=0, min_width=140, info=f"0 to {MAX_SEED}")
+        made["randomise"] = gr.Checkbox(True, label="New seed each time", min_width=140, elem_classes="df-check")
+    made["steps"] = gr.Slider(1, MAX_STEPS, spec.steps, step=1, label="Steps", info="More is finer and slower")
+    made["guidance"] = gr.Slider(
+        0, MAX_GUIDANCE, spec.guidance, step=0.1, label="Guidance", info="How strictly the caption is followed"
+    )
+    made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
+    made["true_cfg"] = gr.Slider(
+        1, MAX_TRUE_CFG, 1, step=0.1, label="True CFG", info="1 is off; above 1 doubles the time"
+    )
+    made["lora_strength"] = gr.Slider(
+        0,
+        MAX_LORA_STRENGTH,
+        strength,
+        step=0.05,
+        label="LoRA strength",
+        info=adapter,
+        interactive=spec.lora is not None,
+    )
+    made["size"] = gr.Radio(
+        [(f"{size} px", size) for size in spec.sizes], value=spec.size, label="Image size", elem_classes="df-pills"
+    )
+    made["strength"] = gr.Slider(
+        0.05,
+        1,
+        SamplingOptions.strength,
+        step=0.05,
+        label="Variation strength",
+        info="How far a variation may move from its image",
+        render=False,
+    )
+    return made

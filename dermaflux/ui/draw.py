@@ -1,0 +1,199 @@
+"""Draw: the caption, the Draw and Stop buttons, and the stage on which a run appears step by step."""
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dermaflux.images import Provenance, open_untrusted, read_provenance, save_synthetic
+from dermaflux.models import MAX_SEED
+from dermaflux.ui import fields, folders, stage
+from dermaflux.ui.context import MODEL_EVENT, PRIVATE, SYNTHETIC, Context, Run, say
+from dermaflux.ui.form import Form, build_caption
+from dermaflux.ui.theme import SCROLL_TO_STAGE
+
+if TYPE_CHECKING:
+    from dermaflux.generator import Preview, Sample
+
+WELCOME = "Your lesion appears here. Choose its features, then press Draw."
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A visitor's images, the newest first, as paths of synthetic PNGs; the first `run` of them are the last run's."""
+
+    paths: tuple[str, ...] = ()
+    run: int = 0
+
+
+@dataclass(frozen=True)
+class DrawArea:
+    """The components of the drawing area. kept: gr.State with Kept. selected: gr.State with the path shown, or None."""
+
+    draw: gr.Button
+    stop: gr.Button
+    stage: gr.HTML
+    status: gr.HTML
+    kept: gr.State
+    selected: gr.State
+
+
+def build(context: Context, form: Form) -> DrawArea:
+    """Lay out the drawing area, in the column beside the form."""
+    build_caption(form)
+    with gr.Row(elem_classes="df-actions"):
+        draw = gr.Button("Draw", variant="primary", elem_id="df-draw", scale=3, min_width=160)
+        stop = gr.Button("Stop", variant="stop", elem_id="df-stop", interactive=False, scale=1, min_width=100)
+    picture = gr.HTML(stage.empty(WELCOME), elem_id="df-stage")
+    status = gr.HTML(stage.status("Ready."), elem_id="df-status")
+    gr.HTML(
+        f'<p class="df-licence">{SYNTHETIC} Model: {context.spec.title}, {context.spec.licence}. '
+        f"{context.spec.licence_note}</p>"
+    )
+    return DrawArea(draw, stop, picture, status, gr.State(Kept(), delete_callback=forget), gr.State(None))
+
+
+def wire(context: Context, form: Form, area: DrawArea, gallery: gr.Gallery, vary: gr.Button, shown: Run) -> None:
+    """Connect Draw, Vary and Stop; `shown` runs after a run to show the recipe of its newest image."""
+    seed = form.settings["seed"]
+    outputs = [area.stage, area.status, area.kept, area.selected, gallery, seed]
+    buttons = [area.draw, area.stop, vary]
+    events = []
+    for button, source in ((area.draw, gr.State(None)), (vary, area.selected)):
+        button.click(
+            _busy, None, [*buttons, area.status], queue=False, js=SCROLL_TO_STAGE, show_progress="hidden", **PRIVATE
+        )
+        run = button.click(
+            say(_runner(context)),
+            [area.kept, area.selected, source, *form.inputs],
+            outputs,
+            show_progress="minimal",
+            show_progress_on=area.status,
+            **MODEL_EVENT,
+            **PRIVATE,
+        )
+        events.append(run)
+        quiet = dict(queue=False, show_progress="hidden", **PRIVATE)
+        run.then(_idle, [area.kept, area.selected], buttons, **quiet).then(*shown, **quiet)
+    area.stop.click(None, None, None, cancels=events, queue=False, **PRIVATE).then(
+        _stopped,
+        [area.kept, area.selected],
+        [area.stage, area.status, *buttons],
+        queue=False,
+        show_progress="hidden",
+        **PRIVATE,
+    )
+
+
+def gallery_items(kept: Kept) -> list[tuple[str, str]]:
+    """The images of `kept` with their captions, as gr.Gallery takes them."""
+    return [(path, f"Seed {read_provenance(path).seed}") for path in kept.paths]
+
+
+def line(recipe: Provenance) -> str:
+    """The line under an image: its seed and label."""
+    label = f" · {recipe.attributes.label}" if recipe.attributes.label else ""
+    varied = " · varied" if recipe.source else ""
+    return f"Seed {recipe.seed}{label}{varied}"
+
+
+def view(path: str) -> str:
+    """The stage with the one finished image at `path`."""
+    return stage.show([_done(path)])
+
+
+def forget(kept: Kept) -> None:
+    """Remove the files of a visitor who left."""
+    folders.remove(kept.paths)
+
+
+def _runner(context: Context):
+    def run(kept: Kept, selected: str | None, varied: str | None, *values) -> Iterator[list]:
+        asked = fields.request(context.spec, values)
+        if asked.randomise:
+            first = secrets.randbelow(MAX_SEED + 1)
+            asked = replace(asked, options=replace(asked.options, seeds=fields.seeds(first, len(asked.options.seeds))))
+        seeds = asked.options.seeds
+        cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
+        kept, still = replace(kept, run=0), (gr.skip(), gr.skip(), gr.skip())
+        yield stage.show(cells), stage.status("Preparing the model.", 0), kept, gr.skip(), gr.skip(), seeds[0]
+        folder = folders.new_folder()
+        for item in _items(context, asked, varied):
+            if not hasattr(item, "provenance"):
+                cells = _previewed(cells, item)
+                yield stage.show(cells), _progress(item, len(seeds)), *still, gr.skip()
+                continue
+            name = f"dermaflux-{item.provenance.attributes.label or 'lesion'}-{item.provenance.seed}.png"
+            path = str(save_synthetic(item.image, item.provenance, folder / name))
+            kept = Kept((path, *kept.paths), kept.run + 1)
+            cells = [_done(path) if place == item.index else cell for place, cell in enumerate(cells)]
+            yield (
+                stage.show(cells),
+                stage.status(_finished(kept.run, len(seeds))),
+                kept,
+                path,
+                gallery_items(kept),
+                gr.skip(),
+            )
+
+    return run
+
+
+def _items(context: Context, asked: fields.Request, varied: str | None) -> "Iterator[Preview | Sample]":
+    """The previews and samples of a run; a source that is only known by its recipe is drawn again first."""
+    generator = context.generator()
+    source = (open_untrusted(varied), read_provenance(varied)) if varied else None
+    if source is None and asked.source is not None:
+        for item in generator.redraw(asked.source):
+            if hasattr(item, "provenance"):
+                source = (item.image, asked.source)
+            else:
+                yield item
+    yield from generator.sample(asked.text, asked.options, attributes=asked.attributes, source=source)
+
+
+def _previewed(cells: list[stage.Cell], item: "Preview") -> list[stage.Cell]:
+    cells = list(cells)
+    for place, image in enumerate(item.images, item.first):
+        alt = f"Preview of a synthetic lesion, step {item.step} of {item.steps}"
+        cells[place] = stage.Cell(stage.preview(image), cells[place].line, alt)
+    return cells
+
+
+def _done(path: str) -> stage.Cell:
+    recipe = read_provenance(path)
+    return stage.Cell(stage.finished(path), line(recipe), f"Synthetic lesion. {recipe.caption}")
+
+
+def _progress(item: "Preview", count: int) -> str:
+    batch = len(item.images)
+    images = f"Image {item.first + 1}" + (f" to {item.first + batch}" if batch > 1 else "") + f" of {count}. "
+    left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
+    share = (item.first + batch * item.step / item.steps) / count
+    return stage.status(f"{images if count > 1 else ''}Step {item.step} of {item.steps}. {left}", share)
+
+
+def _finished(done: int, count: int) -> str:
+    if done < count:
+        return f"{done} of {count} images finished."
+    return f"Done: {count} images." if count > 1 else "Done."
+
+
+def _busy():
+    off = gr.Button(interactive=False)
+    return off, gr.Button(interactive=True), off, stage.status("Waiting for the model.", 0)
+
+
+def _idle(kept: Kept, selected: str | None):
+    return gr.Button(interactive=True), gr.Button(interactive=False), gr.Button(interactive=selected is not None)
+
+
+def _stopped(kept: Kept, selected: str | None):
+    if kept.run:
+        picture = stage.show([_done(path) for path in reversed(kept.paths[: kept.run])])
+        said = f"Stopped. {kept.run} finished image{'s' if kept.run > 1 else ''} kept."
+    else:
+        picture, said = stage.empty("Stopped before an image was finished."), "Stopped."
+    return picture, stage.status(said), *_idle(kept, selected)

@@ -1,0 +1,107 @@
+"""The page: header with the notice, the tabs, and how to launch it."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import gradio as gr
+
+from dermaflux.models import LoraSpec, ModelSpec, find_model
+from dermaflux.settings import Settings
+from dermaflux.ui import about, api, classify, draw, form, gallery, sweep, theme
+from dermaflux.ui.context import NOTICE, Context
+from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
+
+if TYPE_CHECKING:
+    from dermaflux.classifier import Classifier
+    from dermaflux.generator import Generator
+
+HEADER = f"""
+<header class="df-header"><h1>DermaFlux</h1><p class="df-notice" role="note">{NOTICE}</p></header>
+"""
+Loaded = TypeVar("Loaded")
+
+
+def build_app(
+    settings: Settings,
+    generator: "Callable[[], Generator]",
+    classifier: "Callable[[], Classifier]",
+    spec: ModelSpec | None = None,
+) -> gr.Blocks:
+    """The whole page; `generator` and `classifier` are called when first needed.
+
+    spec: the generator's, where it is not the one that `settings` name. Raises ModelUnavailable for an unknown name.
+    """
+    context = Context(settings, spec or spec_of(settings), generator, classifier)
+    app = gr.Blocks(
+        title="DermaFlux",
+        analytics_enabled=False,
+        fill_width=True,
+        delete_cache=(DELETE_EVERY, DELETE_OLDER),
+    )
+    with app:
+        gr.HTML(HEADER, elem_id="df-header")
+        with gr.Tabs(elem_id="df-tabs") as tabs:
+            with gr.Tab("Draw", id="draw"):
+                described, area, images = _draw_tab(context)
+            with gr.Tab("Compare & sweep", id="sweep") as swept:
+                sweep.build(context, described, swept)
+            with gr.Tab("Classify", id="classify"):
+                judged = classify.build(context)
+            with gr.Tab("About", id="about"):
+                about.build(context)
+        gallery.carry(area, images, tabs, judged)
+        api.build(context)
+    return app.queue(max_size=settings.queue_length)
+
+
+def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.GalleryArea]:
+    with gr.Row(elem_classes="df-main", equal_height=False):
+        with gr.Column(scale=5, min_width=320):
+            described = form.build(context)
+        with gr.Column(scale=6, min_width=320, elem_classes="df-side"):
+            area = draw.build(context, described)
+    images = gallery.build(described)
+    draw.wire(context, described, area, images.gallery, images.vary, gallery.shown(area, images))
+    gallery.wire(context, described, area, images)
+    return described, area, images
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """The keyword arguments of Blocks.launch for this page."""
+    return dict(
+        theme=theme.theme(),
+        css=theme.style(),
+        run_history=False,
+        ssr_mode=False,
+        footer_links=["api", "settings"],
+        server_name=settings.host,
+        server_port=settings.port or None,
+        max_file_size=settings.max_upload_mb * 2**20,
+        mcp_server=settings.mcp,
+        share=settings.share,
+    )
+
+
+def spec_of(settings: Settings) -> ModelSpec:
+    """The spec of the generator that `settings` name, with their LoRA. Raises ModelUnavailable."""
+    spec = find_model(settings.model)
+    if settings.lora == "default":
+        return spec
+    if settings.lora == "none":
+        return replace(spec, lora=None)
+    return replace(spec, lora=LoraSpec("custom", settings.lora, settings.lora, "see its source"))
+
+
+def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
+    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again."""
+    lock, loaded = threading.Lock(), []
+
+    def get() -> Loaded:
+        with lock:
+            if not loaded:
+                loaded.append(load())
+            return loaded[0]
+
+    return get

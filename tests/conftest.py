@@ -1,0 +1,23 @@
+"""Fixtures shared by the tests."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parts of a tiny model, as `tiny.build` writes them."""
+    import tiny
+
+    return tiny.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny_folder: Path):
+    """A Generator with a LoRA and linear previews, of random weights; see `tiny`."""
+    import tiny
+
+    from dermaflux.generator import Generator
+
+    return Generator.from_spec(tiny.spec(tiny_folder), "cpu")

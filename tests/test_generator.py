@@ -1,0 +1,243 @@
+"""The generator draws what the diffusers pipelines draw, as a stream that can be stopped, repeated and adapted."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from diffusers import FluxImg2ImgPipeline, FluxPipeline
+
+from dermaflux.errors import ModelUnavailable
+from dermaflux.generator import Generator, Preview, Sample
+from dermaflux.lesion import EXAMPLES
+from dermaflux.models import SamplingOptions
+
+TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
+
+
+@pytest.fixture(scope="module")
+def base(tiny_folder):
+    """The tiny model without its LoRA."""
+    return Generator.from_spec(replace(tiny.spec(tiny_folder), lora=None), "cpu")
+
+
+def options(generator, **changes):
+    return SamplingOptions.defaults(generator.spec, **changes)
+
+
+def samples(generator, text=TEXT, source=None, **changes):
+    items = generator.sample(text, options(generator, **changes), source=source)
+    return [item for item in items if isinstance(item, Sample)]
+
+
+def draw(generator, text=TEXT, source=None, **changes):
+    """(N, H, W, 3) int pixels of a run."""
+    return np.stack([pixels(item.image) for item in samples(generator, text, source, **changes)])
+
+
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+def packed_noise(seed):
+    tokens = (tiny.SIZE // 16) ** 2
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return torch.randn((1, tokens, 4 * tiny.LATENT_CHANNELS), generator=generator)
+
+
+def call(pipeline, **changes):
+    """The pixels of a plain call of a diffusers pipeline."""
+    settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4, guidance_scale=3.0)
+    return pixels(pipeline(**settings | dict(max_sequence_length=72) | changes).images[0])
+
+
+def difference(one, other):
+    return int(np.abs(one - other).max())
+
+
+@pytest.mark.parametrize("steps, guidance", [(1, 0.0), (4, 3.0), (7, 10.0)])
+def test_sample_equals_a_plain_pipeline_call(base, steps, guidance):
+    plain = call(base.pipe, latents=packed_noise(5), num_inference_steps=steps, guidance_scale=guidance)
+    assert difference(draw(base, seeds=(5,), steps=steps, guidance=guidance)[0], plain) == 0
+
+
+@pytest.mark.parametrize("negative", ["a benign lesion", ""])
+def test_true_cfg_equals_the_pipelines(base, negative):
+    plain = call(base.pipe, latents=packed_noise(2), negative_prompt=negative, true_cfg_scale=3.0)
+    drawn = draw(base, seeds=(2,), negative=negative, true_cfg=3.0)
+    assert difference(drawn[0], plain) == 0
+    assert difference(drawn[0], draw(base, seeds=(2,))[0]) > 0
+
+
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+def test_varying_equals_the_img2img_pipeline(base, strength):
+    source = samples(base, "a benign lesion", seeds=(1,), steps=2)[0]
+    varied = draw(base, source=(source.image, source.provenance), seeds=(9,), strength=strength)
+    pipe = FluxImg2ImgPipeline.from_pipe(base.pipe)
+    pipe.set_progress_bar_config(disable=True)
+    vae = pipe.vae
+    with torch.no_grad():
+        clean = vae.encode(pipe.image_processor.preprocess(source.image)).latent_dist.mode()
+    clean = (clean - vae.config.shift_factor) * vae.config.scaling_factor
+    clean = pipe._pack_latents(clean, *clean.shape)
+    call(pipe, image=source.image, strength=1.0)
+    sigma = pipe.scheduler.sigmas[4 - round(4 * strength + 0.4)]
+    start = sigma * packed_noise(9) + (1 - sigma) * clean
+    assert difference(varied[0], call(pipe, image=source.image, strength=strength, latents=start)) == 0
+
+
+def test_a_batch_equals_its_images_one_by_one(tiny_generator):
+    together = draw(tiny_generator, seeds=(4, 5, 6))
+    alone = np.concatenate([draw(tiny_generator, seeds=(seed,)) for seed in (4, 5, 6)])
+    assert difference(together, alone) == 0
+    assert difference(together[0], together[1]) > 0
+
+
+def test_a_run_longer_than_a_batch_is_drawn_in_batches(tiny_folder, base):
+    narrow = Generator(base.pipe, replace(base.spec, batch=2), base.model_hash)
+    items = list(narrow.sample(TEXT, options(narrow, seeds=(1, 2, 3))))
+    previews = [(item.first, len(item.images)) for item in items if isinstance(item, Preview)]
+    assert previews == [(0, 2)] * 4 + [(2, 1)] * 4
+    finished = [item for item in items if isinstance(item, Sample)]
+    assert [(item.index, item.provenance.seed) for item in finished] == [(0, 1), (1, 2), (2, 3)]
+    assert difference(np.stack([pixels(item.image) for item in finished]), draw(base, seeds=(1, 2, 3))) == 0
+
+
+def test_every_step_yields_a_preview_of_the_full_size(tiny_generator):
+    items = list(tiny_generator.sample(TEXT, options(tiny_generator, seeds=(1, 2), steps=6)))
+    previews = [item for item in items if isinstance(item, Preview)]
+    assert [item.step for item in previews] == [1, 2, 3, 4, 5, 6]
+    assert {(item.steps, len(item.images)) for item in previews} == {(6, 2)}
+    assert {image.size for item in previews for image in item.images} == {(tiny.SIZE, tiny.SIZE)}
+    assert previews[-1].seconds_left == 0 and all(item.seconds_left > 0 for item in previews[:-1])
+    assert items.index(previews[-1]) == 5, "images come after their previews"
+
+
+def test_without_a_linear_map_the_last_preview_is_the_finished_image(base):
+    exact = Generator(base.pipe, replace(base.spec, previews=None), base.model_hash)
+    *_, preview, sample = exact.sample(TEXT, options(exact))
+    assert difference(pixels(preview.images[0]), pixels(sample.image)) <= 1
+
+
+def test_closing_the_iterator_stops_the_model_and_frees_it(tiny_generator):
+    calls = []
+    hook = tiny_generator.pipe.transformer.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        run = tiny_generator.sample(TEXT, options(tiny_generator, seeds=(1, 2), steps=9))
+        assert [next(run).step, next(run).step] == [1, 2]
+        run.close()
+        assert len(calls) == 2
+    finally:
+        hook.remove()
+    assert len(samples(tiny_generator)) == 1
+
+
+def test_lora_strength_zero_is_the_base_exactly(tiny_generator, base):
+    assert difference(draw(tiny_generator, lora_strength=0.0), draw(base)) == 0
+
+
+def test_lora_strength_changes_images_without_reading_the_adapter_again(tiny_generator):
+    addresses = lambda: [tensor.data_ptr() for tensor in tiny_generator.pipe.transformer.parameters()]
+    before, full = addresses(), draw(tiny_generator, lora_strength=1.0)
+    half = draw(tiny_generator, lora_strength=0.5)
+    assert difference(half, full) > 0
+    assert difference(draw(tiny_generator, lora_strength=1.0), full) == 0
+    assert addresses() == before
+
+
+def test_a_lora_matches_the_pipelines_own(tiny_generator, base):
+    adapted = FluxPipeline.from_pretrained(base.spec.source)
+    adapted.set_progress_bar_config(disable=True)
+    adapted.load_lora_weights(tiny_generator.spec.lora.source, adapter_name="one")
+    adapted.set_adapters(["one"], [0.7])
+    plain = call(adapted, latents=packed_noise(0))
+    assert difference(draw(tiny_generator, lora_strength=0.7)[0], plain) == 0
+
+
+def test_the_same_seed_gives_the_same_noise_whatever_runs_before(tiny_generator):
+    first = draw(tiny_generator, seeds=(2**32 - 1,))
+    torch.manual_seed(123)
+    draw(tiny_generator, seeds=(3,))
+    assert difference(draw(tiny_generator, seeds=(2**32 - 1,)), first) == 0
+
+
+def test_a_recipe_draws_the_same_pixels_again(tiny_generator):
+    attributes = EXAMPLES["Early melanoma"]
+    changed = options(tiny_generator, seeds=(7, 8), negative="hair", true_cfg=1.5, lora_strength=0.4, size=128)
+    drawn = [item for item in tiny_generator.sample(TEXT, changed, attributes=attributes) if isinstance(item, Sample)]
+    *_, again = tiny_generator.redraw(drawn[1].provenance)
+    assert difference(pixels(again.image), pixels(drawn[1].image)) == 0
+    assert again.provenance == drawn[1].provenance
+    assert again.provenance.attributes == attributes
+
+
+def test_the_recipe_of_a_variation_of_a_variation_draws_the_same_pixels_again(tiny_generator):
+    source = samples(tiny_generator, seeds=(1,))[0]
+    for seed in (2, 3):
+        source = samples(
+            tiny_generator, source=(source.image, source.provenance), seeds=(seed,), strength=0.5 + seed / 10
+        )[0]
+    assert source.provenance.source.source.seed == 1
+    *_, again = tiny_generator.redraw(source.provenance)
+    assert difference(pixels(again.image), pixels(source.image)) == 0
+    assert again.provenance == source.provenance
+
+
+def test_the_recipe_names_the_weights(tiny_generator, base):
+    recipe = samples(tiny_generator)[0].provenance
+    assert (recipe.model, recipe.lora) == ("tiny", "tiny-lora")
+    assert len(recipe.model_hash) == len(recipe.lora_hash) == 16
+    assert samples(base)[0].provenance.model_hash == recipe.model_hash
+    assert not samples(base)[0].provenance.lora
+
+
+def copied(tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "copy")
+    return tmp_path / "copy", tiny.spec(tmp_path / "copy")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder", "text_encoder_2"])
+def test_truncated_weights_are_refused(tiny_folder, tmp_path, part):
+    folder, spec = copied(tiny_folder, tmp_path)
+    cut(next((folder / "pipeline" / part).glob("*.safetensors")))
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        Generator.from_spec(spec, "cpu")
+
+
+def test_a_missing_part_is_refused(tiny_folder, tmp_path):
+    folder, spec = copied(tiny_folder, tmp_path)
+    shutil.rmtree(folder / "pipeline" / "vae")
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        Generator.from_spec(spec, "cpu")
+
+
+def test_a_missing_folder_is_refused(tiny_folder, tmp_path):
+    spec = replace(tiny.spec(tiny_folder), source=str(tmp_path / "nowhere"))
+    with pytest.raises(ModelUnavailable, match="nowhere"):
+        Generator.from_spec(spec, "cpu")
+
+
+def test_missing_or_truncated_previews_are_refused(tiny_folder, tmp_path):
+    folder, spec = copied(tiny_folder, tmp_path)
+    cut(folder / "previews.safetensors")
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        Generator.from_spec(spec, "cpu")
+    (folder / "previews.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="cannot be loaded"):
+        Generator.from_spec(spec, "cpu")
+
+
+def test_a_truncated_or_foreign_lora_is_refused(tiny_folder, tmp_path):
+    folder, spec = copied(tiny_folder, tmp_path)
+    cut(folder / "lora" / "pytorch_lora_weights.safetensors")
+    with pytest.raises(ModelUnavailable, match="LoRA"):
+        Generator.from_spec(spec, "cpu")
+    shutil.copy(tiny_folder / "previews.safetensors", folder / "lora" / "pytorch_lora_weights.safetensors")
+    with pytest.raises(ModelUnavailable, match="LoRA"):
+        Generator.from_spec(spec, "cpu")

@@ -1,0 +1,70 @@
+"""Settings: flags over variables over defaults, and bad values refused in a sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dermaflux.errors import DermaFluxError
+from dermaflux.settings import Settings, from_env, table
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_nothing_given_gives_the_defaults():
+    assert from_env([], {}) == Settings()
+
+
+def test_a_flag_wins_over_its_variable_and_the_variable_over_the_default():
+    environ = {"DERMAFLUX_QUEUE_LENGTH": "5", "DERMAFLUX_DEVICE": "cuda"}
+    settings = from_env(["--queue-length", "7"], environ)
+    assert (settings.queue_length, settings.device) == (7, "cuda")
+
+
+def test_gradios_own_variables_are_honoured_after_ours():
+    environ = {"GRADIO_SERVER_NAME": "0.0.0.0", "GRADIO_SERVER_PORT": "9000", "DERMAFLUX_PORT": "9001"}
+    settings = from_env([], environ)
+    assert (settings.host, settings.port) == ("0.0.0.0", 9001)
+
+
+@pytest.mark.parametrize("argv, expected", [(["--mcp"], True), (["--mcp", "no"], False), ([], False)])
+def test_switches_need_no_value(argv, expected):
+    assert from_env(argv, {}).mcp is expected
+
+
+def test_every_setting_can_be_given_as_its_variable():
+    values = dict(model="flux1-schnell", lora="none", classifier="x", device="cpu", data_dir="/tmp", queue_length="3")
+    values |= dict(max_upload_mb="9", host="::", port="0", mcp="1", share="off")
+    settings = from_env([], {f"DERMAFLUX_{name.upper()}": text for name, text in values.items()})
+    assert {name: str(getattr(settings, name)).lower() for name in values} == values | {"mcp": "true", "share": "false"}
+
+
+@pytest.mark.parametrize(
+    "argv, environ, named",
+    [
+        (["--port", "none"], {}, "--port"),
+        (["--port", "70000"], {}, "65535"),
+        ([], {"DERMAFLUX_QUEUE_LENGTH": "0"}, "DERMAFLUX_QUEUE_LENGTH"),
+        ([], {"GRADIO_SERVER_PORT": "7860.5"}, "GRADIO_SERVER_PORT"),
+        (["--model", "stable-diffusion"], {}, "nano"),
+        ([], {"DERMAFLUX_MCP": "perhaps"}, "DERMAFLUX_MCP"),
+    ],
+)
+def test_a_bad_value_is_refused_naming_where_it_came_from(argv, environ, named):
+    with pytest.raises(DermaFluxError, match=named):
+        from_env(argv, environ)
+
+
+def test_the_app_ends_with_a_sentence_and_status_2_for_a_bad_setting():
+    environ = os.environ | {"DERMAFLUX_PORT": "seven"}
+    run = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.startswith("DERMAFLUX_PORT must be a whole number") and "Traceback" not in run.stderr
+
+
+def test_the_table_names_every_flag_and_variable():
+    rows = table().splitlines()
+    assert len(rows) == 2 + len(Settings.__dataclass_fields__)
+    assert any("`--port`" in row and "`GRADIO_SERVER_PORT`" in row for row in rows)
