@@ -13,9 +13,8 @@ log = logging.getLogger("dermaflux")
 def load_generator(settings: Settings):
     """The generator that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
-    from dermaflux.ui.shell import spec_of
 
-    return Generator.from_spec(spec_of(settings), settings.torch_device)
+    return Generator.load(settings.model, settings.lora, settings.torch_device)
 
 
 def load_classifier(settings: Settings):

@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from dermaflux.cli_train import train
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
-from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
+from dermaflux.models import ModelSpec, SamplingOptions, find_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -116,7 +116,7 @@ def generate(
         raise InputError("Give only one of --caption, --plan and --from.")
     if (caption is not None or plan is not None) and (label or asked.specified()):
         raise InputError("Attributes are part of the caption or plan; leave the flags out.")
-    spec = _spec(model, lora)
+    spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength, size=size)
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
@@ -160,13 +160,6 @@ def _labels(label: str | None, diagnosis: str | None) -> tuple[str, ...]:
     if implied and label not in (None, implied):
         raise InputError(f"A {diagnosis} is {implied}; leave --label out.")
     return LABELS if (implied or label) in (None, BOTH) else (implied or label,)
-
-
-def _spec(model: str, lora: str) -> ModelSpec:
-    spec = find_model(model)
-    if lora == "default":
-        return spec
-    return replace(spec, lora=None if lora == "none" else LoraSpec("custom", lora, lora, "see its source"))
 
 
 def _remark(spec: ModelSpec, orders: "Sequence[Order]") -> None:

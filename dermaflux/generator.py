@@ -25,7 +25,7 @@ from dermaflux import __version__, lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
+from dermaflux.models import ModelSpec, SamplingOptions, find_model
 
 CACHED_PROMPTS = 64
 
@@ -67,16 +67,13 @@ class Generator:
         self._busy = threading.Lock()
 
     @classmethod
-    def load(cls, name: str = "nano", lora: str | None = None, device: str | None = None) -> "Generator":
-        """Load the registered model `name` with its own LoRA, or with the one at `lora` (a file, folder or Hub id).
+    def load(cls, name: str = "nano", lora: str = "default", device: str | None = None) -> "Generator":
+        """Load the registered model `name` with its own LoRA, with none, or with the one at `lora` (file or Hub id).
 
         device: cpu, cuda or another torch device; the best one present if not given.
         Raises ModelUnavailable with the reason and the way out.
         """
-        spec = find_model(name)
-        if lora:
-            spec = replace(spec, lora=LoraSpec("custom", Path(lora).stem, lora, "see its source"))
-        return cls.from_spec(spec, device)
+        return cls.from_spec(find_model(name, lora), device)
 
     @classmethod
     def from_spec(cls, spec: ModelSpec, device: str | None = None) -> "Generator":

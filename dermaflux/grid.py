@@ -20,8 +20,6 @@ TITLE, LABEL, NOTE = 19, 17, 15
 INK, SUBDUED, EMPTY, PAPER = "#17262b", "#526469", "#eef2f3", "#ffffff"
 NAMES = {
     "label": "lesion",
-    "asymmetry": "asymmetric axes",
-    "border": "abrupt border segments",
     "size_mm": "largest diameter (mm)",
     "site": "body site",
     "tone": "skin tone (Monk)",

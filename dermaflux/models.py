@@ -1,7 +1,7 @@
 """The models that can be loaded, as data, and the sampling options that they accept."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable
@@ -111,12 +111,18 @@ MODELS: Mapping[str, ModelSpec] = {
 }
 
 
-def find_model(name: str) -> ModelSpec:
-    """The registered model called `name`. Raises ModelUnavailable, naming the known ones."""
+def find_model(name: str, lora: str = "default") -> ModelSpec:
+    """The registered model called `name`, with its own LoRA, with none, or with the one at `lora` (file or Hub id).
+
+    Raises ModelUnavailable, naming the known models.
+    """
     try:
-        return MODELS[name]
+        spec = MODELS[name]
     except KeyError:
         raise ModelUnavailable(f"There is no model “{name}”. Known models: {', '.join(MODELS)}.") from None
+    if lora == "default":
+        return spec
+    return replace(spec, lora=None if lora == "none" else LoraSpec("custom", lora, lora, "see its source"))
 
 
 @dataclass(frozen=True)

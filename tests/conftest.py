@@ -21,3 +21,11 @@ def tiny_generator(tiny_folder: Path):
     from dermaflux.generator import Generator
 
     return Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a briefly trained tiny classifier, with its images; see `tiny_classifier`."""
+    import tiny_classifier
+
+    return tiny_classifier.trained(tmp_path_factory.mktemp("trained"))

@@ -1,64 +1,19 @@
 """The classifier's folder, its predictions, and the training that makes both."""
 
-import _thread
 import json
 import math
 import shutil
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_classifier import lesion
 
 from dermaflux.classifier import BATCH, CLASSIFIERS, Classifier
-from dermaflux.data import manifest
-from dermaflux.errors import DataError, ModelUnavailable
-from dermaflux.training import calibration
-from dermaflux.training import classifier as training
-
-TINY = training.ClassifierOptions(
-    arch="vit_tiny_patch16_224",
-    model=(("patch_size", 8), ("embed_dim", 48), ("depth", 2), ("num_heads", 2)),
-    image_size=32,
-    steps=12,
-    batch=8,
-    gate_layers=(0,),
-    save_every=4,
-)
-
-
-def lesion(seed: int, size: tuple[int, int] = (64, 48), dark: bool = True) -> Image.Image:
-    rng = np.random.default_rng(seed)
-    image = Image.fromarray(rng.normal((215, 170, 150), 6, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8))
-    low, high = (0.3 * np.array(size)).astype(int), (0.7 * np.array(size)).astype(int)
-    colour = (60, 35, 30) if dark else (170, 110, 80)
-    ImageDraw.Draw(image).ellipse((*low.tolist(), *high.tolist()), fill=colour)
-    return image
-
-
-def write_manifest(folder: Path, rows: list[dict]) -> Path:
-    for i, row in enumerate(rows):
-        row["file"] = f"{i}.png"
-        lesion(i, dark=row["label"] == "malignant").save(folder / row["file"])
-    manifest.write(folder / "manifest.csv", rows)
-    return folder / "manifest.csv"
-
-
-@pytest.fixture(scope="module")
-def rows() -> list[dict]:
-    return [{"label": label, "split": "train"} for label in ["benign"] * 30 + ["malignant"] * 20]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, rows) -> Path:
-    """What a brief run of the repository's own training writes."""
-    folder = tmp_path_factory.mktemp("trained")
-    training.train([write_manifest(folder, rows)], folder / "run", TINY)
-    return folder
+from dermaflux.errors import ModelUnavailable
 
 
 @pytest.fixture
@@ -285,103 +240,3 @@ def test_cards_that_do_not_hold_are_refused(folder, changes):
 
 
 # Training
-
-
-def test_training_writes_a_classifier_measured_on_images_held_out(trained):
-    card = Classifier.load(trained / "run" / "classifier").card
-    assert card.operating_point.n == 10
-    assert "held-out" in card.operating_point.measured_on
-    assert card.gate.false_alarm_rate <= 0.02
-    assert card.operating_point.sensitivity >= 0.95
-    assert f"AUC {card.auc:.3f}" in (trained / "run" / "classifier" / "README.md").read_text()
-
-
-def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path):
-    def interrupt():
-        while not (tmp_path / "checkpoint" / "step").exists():
-            time.sleep(0.002)
-        _thread.interrupt_main()
-
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        training.train([trained / "manifest.csv"], tmp_path, TINY)
-        time.sleep(5)
-    assert not (tmp_path / "classifier").exists()
-    training.train([trained / "manifest.csv"], tmp_path, TINY)
-    resumed, whole = (load_file(path / "classifier" / "model.safetensors") for path in (tmp_path, trained / "run"))
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
-
-
-def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_together(tmp_path):
-    rows = [{"label": "benign", "split": "train", "patient_id": f"p{i // 3}"} for i in range(30)]
-    rows += [{"label": "malignant", "split": "val", "patient_id": f"q{i // 2}"} for i in range(20)]
-    rows += [{"label": "malignant", "split": "train", "source": source} for source in ("phantom", "synthetic")]
-    rows += [{"label": "benign", "split": "test", "patient_id": "z"}]
-    path = write_manifest(tmp_path, rows)
-    held = []
-    for fold in range(5):
-        options = training.ClassifierOptions(fold=fold)
-        train, held_out = training.divide([path], options)
-        patients = [
-            {row.values["patient_id"] for row in part if row.values["patient_id"]} for part in (train, held_out)
-        ]
-        assert not patients[0] & patients[1] and "z" not in patients[0] | patients[1]
-        assert {row.values["source"] for row in held_out} == {""}
-        assert len(train) + len(held_out) == 52
-        held += [row.path for row in held_out]
-    assert len(held) == len(set(held)) == 50
-
-
-def test_too_few_images_of_a_class_are_refused(tmp_path):
-    path = write_manifest(tmp_path, [{"label": "benign", "split": "train"}] * 9)
-    with pytest.raises(DataError, match="at least 5"):
-        training.train([path], tmp_path / "run", TINY)
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_unreadable_image_is_named(tmp_path, rows):
-    path = write_manifest(tmp_path, rows)
-    (tmp_path / "7.png").write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=r"7\.png"):
-        training.train([path], tmp_path / "run", TINY)
-
-
-def test_views_stay_in_range_and_only_borders_are_covered():
-    torch.manual_seed(0)
-    views = training.augment(torch.full((64, 3, 80, 80), 128, dtype=torch.uint8), 64)
-    assert views.shape == (64, 3, 64, 64) and views.min() >= 0 and views.max() <= 1
-    centre = views[:, :, 16:48, 16:48].flatten(2)
-    assert (centre.amax(2) - centre.amin(2)).max() < 1e-5
-    spread = (views.flatten(2).amax(2) - views.flatten(2).amin(2)).amax(1)
-    assert 10 < int((spread > 0.02).sum()) < 54
-
-
-def test_temperature_and_bias_are_recovered():
-    rng = np.random.default_rng(0)
-    lead = rng.normal(0, 4, 40_000)
-    truth = rng.random(40_000) < 1 / (1 + np.exp(-(lead / 2.5 - 1)))
-    logits = torch.tensor(np.stack([np.zeros_like(lead), lead], 1), dtype=torch.float32)
-    temperature, bias = calibration.fit_temperature(logits, torch.tensor(truth).long())
-    assert float(temperature) == pytest.approx(2.5, rel=0.05)
-    assert float(bias) == pytest.approx(-1, rel=0.08)
-
-
-def test_operating_point_is_the_highest_threshold_that_finds_95_percent():
-    scores = np.concatenate([np.linspace(0.01, 1, 100), np.linspace(0, 0.5, 300)])
-    point = calibration.operating_point(np.arange(400) < 100, scores)
-    assert point.sensitivity == 0.95
-    assert point.threshold == pytest.approx(0.06, rel=1e-4)
-    assert point.specificity == pytest.approx(0.12, abs=0.01)
-
-
-def test_wilson_interval_is_the_textbook_one():
-    low, high = calibration.wilson(np.arange(100) < 50)
-    assert (round(low, 3), round(high, 3)) == (0.404, 0.596)
-
-
-def test_auc_interval_surrounds_the_auc():
-    rng = np.random.default_rng(1)
-    malignant = np.arange(400) < 100
-    low, high = calibration.auc_interval(malignant, rng.normal(malignant * 1.0, 1))
-    assert low < 0.76 < high and 0.05 < high - low < 0.15
-    assert calibration.auc_interval(malignant, malignant * 1.0) == (1.0, 1.0)

@@ -12,7 +12,7 @@ from diffusers import FluxImg2ImgPipeline, FluxPipeline
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.lesion import EXAMPLES
-from dermaflux.models import SamplingOptions
+from dermaflux.models import MODELS, SamplingOptions
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
 
@@ -50,7 +50,8 @@ def packed_noise(seed):
 def call(pipeline, **changes):
     """The pixels of a plain call of a diffusers pipeline."""
     settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4, guidance_scale=3.0)
-    return pixels(pipeline(**settings | dict(max_sequence_length=72) | changes).images[0])
+    settings["max_sequence_length"] = MODELS["nano"].max_sequence_length
+    return pixels(pipeline(**settings | changes).images[0])
 
 
 def difference(one, other):

@@ -2,12 +2,11 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
-from dermaflux.models import LoraSpec, ModelSpec, find_model
+from dermaflux.models import ModelSpec, find_model
 from dermaflux.settings import Settings
 from dermaflux.ui import about, api, classify, draw, form, gallery, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
@@ -33,7 +32,7 @@ def build_app(
 
     spec: the generator's, where it is not the one that `settings` name. Raises ModelUnavailable for an unknown name.
     """
-    context = Context(settings, spec or spec_of(settings), generator, classifier)
+    context = Context(settings, spec or find_model(settings.model, settings.lora), generator, classifier)
     app = gr.Blocks(
         title="DermaFlux",
         analytics_enabled=False,
@@ -82,16 +81,6 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         mcp_server=settings.mcp,
         share=settings.share,
     )
-
-
-def spec_of(settings: Settings) -> ModelSpec:
-    """The spec of the generator that `settings` name, with their LoRA. Raises ModelUnavailable."""
-    spec = find_model(settings.model)
-    if settings.lora == "default":
-        return spec
-    if settings.lora == "none":
-        return replace(spec, lora=None)
-    return replace(spec, lora=LoraSpec("custom", settings.lora, settings.lora, "see its source"))
 
 
 def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:

@@ -20,7 +20,7 @@ from dermaflux.lesion import LesionAttributes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
-PATIENCE_S = 60
+PATIENCE_S = 120
 WATCH = """
 window.seen = {statuses: [], tracebacks: 0};
 new MutationObserver(() => {
@@ -82,14 +82,14 @@ class Visitor:
         return self.page.get_by_role("spinbutton", name=re.compile(rf"^(number input for )?{name}\b"))
 
     def set(self, **numbers: float) -> None:
-        """Set numbers of the settings by name, such as true_cfg for True CFG; a seed is fixed with it."""
+        """Set numbers of the settings, by what stands on the page; a seed is fixed with it."""
         self.unfold("Settings ▼")
         for name, value in numbers.items():
-            field = self.number(re.sub("(?i)cfg", "CFG", name.replace("_", " ").capitalize().replace("Lora", "LoRA")))
+            field = self.number(name)
             field.fill(str(value))
             field.press("Tab")
             expect(field).to_have_value(str(value))
-        if "seed" in numbers:
+        if "Seed" in numbers:
             self.page.get_by_label("New seed each time").uncheck()
 
     def caption(self) -> str:
@@ -132,7 +132,7 @@ class Visitor:
     def restore(self, path: Path) -> None:
         """Drop a file on the form's place for it."""
         self.unfold("Restore from a PNG")
-        target = self.page.get_by_role("button", name=re.compile("Drop File|Click to Upload|Drop a PNG")).first
+        target = self.page.get_by_role("button", name="Click to upload or drop files")
         drop(target, path)
 
     def upload(self, place: str, path: Path) -> None:

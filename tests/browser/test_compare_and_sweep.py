@@ -11,7 +11,7 @@ TAB = "Compare & sweep"
 
 
 def test_base_and_lora_are_compared_in_a_slider(visitor, tmp_path):
-    visitor.set(steps=3, seed=11)
+    visitor.set(Steps=3, Seed=11)
     panel = visitor.tab(TAB)
     expect(panel.get_by_role("region", name="From the Draw tab")).to_contain_text("11")
     visitor["compare-draw"].click()
@@ -29,7 +29,7 @@ def test_base_and_lora_are_compared_in_a_slider(visitor, tmp_path):
 
 
 def test_a_sweep_along_two_axes_fills_a_labelled_grid_that_downloads_as_one_png(visitor, tmp_path):
-    visitor.set(steps=3, seed=11)
+    visitor.set(Steps=3, Seed=11)
     visitor.tab(TAB)
     vary(visitor, "Vary across", "Border")
     only(visitor, "Vary across: values", "0", "8")

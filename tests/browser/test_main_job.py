@@ -77,7 +77,7 @@ def test_a_lesion_is_described_drawn_classified_explained_and_measured(visitor):
 
 
 def test_measuring_shows_the_appearance_without_a_verdict(visitor):
-    visitor.set(steps=4)
+    visitor.set(Steps=4)
     visitor.draw()
     visitor["measure"].click()
     expect(visitor.page.locator("#classify-measured table")).to_contain_text("Requested")
@@ -85,7 +85,7 @@ def test_measuring_shows_the_appearance_without_a_verdict(visitor):
 
 
 def test_another_method_changes_the_map_and_the_opacity_does_not_compute_it_anew(visitor):
-    visitor.set(steps=4)
+    visitor.set(Steps=4)
     visitor.draw()
     visitor["classify"].click()
     heat = visitor.page.locator("#classify-maps img.heat")
@@ -100,7 +100,7 @@ def test_another_method_changes_the_map_and_the_opacity_does_not_compute_it_anew
 
 
 def test_a_run_of_several_images_downloads_as_a_zip_with_a_manifest(visitor, tmp_path):
-    visitor.set(images=3, steps=2, seed=7)
+    visitor.set(Images=3, Steps=2, Seed=7)
     visitor.draw()
     expect(visitor.images()).to_have_count(3)
     with zipfile.ZipFile(visitor.download("#df-zip", tmp_path)) as archive:
@@ -111,7 +111,7 @@ def test_a_run_of_several_images_downloads_as_a_zip_with_a_manifest(visitor, tmp
 
 
 def test_an_image_is_varied_and_keeps_the_recipe_of_its_source(visitor):
-    visitor.set(steps=4, seed=3)
+    visitor.set(Steps=4, Seed=3)
     visitor.draw()
     visitor["vary"].click()
     expect(visitor.images()).to_have_count(2)

@@ -50,7 +50,7 @@ def test_no_tab_changes_the_width_of_the_page(visitor):
 
 
 def test_every_control_has_a_name_and_every_image_a_description(visitor):
-    visitor.set(steps=2)
+    visitor.set(Steps=2)
     visitor.draw()
     visitor["classify"].click()
     expect(visitor.page.locator("#classify-maps img.heat")).to_be_attached()
@@ -62,6 +62,7 @@ def test_every_control_has_a_name_and_every_image_a_description(visitor):
 
 def test_a_narrow_screen_shows_every_tab_whole_and_draws(visit):
     visitor = visit(**NARROW)
+    visitor.set(Steps=2)
     visitor.draw()
     visitor["classify"].click()
     expect(visitor.page.locator("#classify-maps img.heat")).to_be_attached()
@@ -72,14 +73,16 @@ def test_a_narrow_screen_shows_every_tab_whole_and_draws(visit):
         visitor.shoot(f"narrow-{name}")
 
 
-def test_the_keyboard_alone_describes_and_draws(visitor):
-    visitor.page.keyboard.press("Tab")
-    walk_to(visitor, visitor.group("Asymmetry").get_by_role("radio"))
-    visitor.page.keyboard.press("ArrowRight")
-    visitor.wait_for_caption(asymmetry=1)
+def test_the_keyboard_alone_describes_draws_and_classifies(visitor):
+    visitor.set(Steps=2)
+    visitor.page.keyboard.press("Control+Home")
+    walk_to(visitor, visitor.group("Asymmetry").get_by_role("radio", name="2"))
+    visitor.page.keyboard.press("Space")
+    visitor.wait_for_caption(asymmetry=2)
     walk_to(visitor, visitor["draw"])
     visitor.page.keyboard.press("Enter")
     visitor.wait_until_drawn()
+    expect(visitor.images()).to_have_count(1)
     walk_to(visitor, visitor["gallery"].get_by_role("button"))
     walk_to(visitor, visitor["classify"])
     visitor.page.keyboard.press("Enter")
@@ -88,7 +91,7 @@ def test_the_keyboard_alone_describes_and_draws(visitor):
 
 def walk_to(visitor, goal) -> None:
     """Press Tab until the focus is on `goal`, or on one of them."""
-    for _ in range(100):
+    for _ in range(200):
         if any(goal.evaluate_all("all => all.map(each => each === document.activeElement)")):
             return
         visitor.page.keyboard.press("Tab")
