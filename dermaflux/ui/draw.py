@@ -76,7 +76,8 @@ def wire(context: Context, form: Form, area: DrawArea, gallery: gr.Gallery, vary
         )
         events.append(run)
         quiet = dict(queue=False, show_progress="hidden", **PRIVATE)
-        run.then(_idle, [area.kept, area.selected], buttons, **quiet).then(*shown, **quiet)
+        for ended in (run.success, run.failure):
+            ended(_idle, [area.kept, area.selected], buttons, **quiet).then(*shown, **quiet)
     area.stop.click(None, None, None, cancels=events, queue=False, **PRIVATE).then(
         _stopped,
         [area.kept, area.selected],

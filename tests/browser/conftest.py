@@ -20,7 +20,7 @@ from dermaflux.lesion import LesionAttributes
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
-PATIENCE_S = 120
+PATIENCE_S = 60
 WATCH = """
 window.seen = {statuses: [], tracebacks: 0};
 new MutationObserver(() => {
@@ -75,6 +75,7 @@ class Visitor:
         self.group(group).locator("label").filter(has_text=re.compile(rf"^\s*{choice}\s*$")).click()
 
     def chosen(self, group: str) -> list[str]:
+        expect(self.group(group)).to_be_visible()
         return [each.strip() for each in self.group(group).locator("label:has(input:checked)").all_inner_texts()]
 
     def number(self, name: str) -> Locator:

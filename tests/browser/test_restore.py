@@ -51,5 +51,6 @@ def test_a_foreign_png_is_said_to_carry_no_recipe_and_changes_nothing(visitor, t
     foreign.write_bytes(PNG)
     before = visitor.caption()
     visitor.restore(foreign)
-    expect(visitor.page.get_by_role("alert")).to_contain_text("carries no recipe")
+    expect(visitor.page.get_by_test_id("toast-body")).to_contain_text("carries no recipe")
+    expect(visitor.page.get_by_role("button", name="Click to upload or drop files")).to_be_visible()
     assert visitor.caption() == before
