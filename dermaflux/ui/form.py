@@ -112,9 +112,11 @@ def _keep_in_step(context: Context, form: Form, example: gr.Dropdown, surprise: 
     form.caption.change(say(follow_caption), [form.caption, form.agreed], edited, **LIVE)
     example.input(say(lambda name: filled(EXAMPLES[name])), example, form.everything, **LIVE)
     surprise.click(lambda: surprised(random.SystemRandom().randrange(MAX_SEED)), None, form.everything, **LIVE)
-    form.restore.upload(
+    dropped = form.restore.upload(
         say(lambda path: restored(context.spec, read_provenance(path))), form.restore, form.everything, **ANSWER
-    ).then(lambda: None, None, form.restore, **LIVE)
+    )
+    for ended in (dropped.success, dropped.failure):
+        ended(lambda: None, None, form.restore, **LIVE)
 
 
 def follow_controls(wording: int, noted: str, *values) -> tuple:
