@@ -57,7 +57,7 @@ Source = tuple[Image.Image, Provenance]
 
 
 class Generator:
-    """A loaded model. One run at a time: a second `sample` waits until the first iterator ends or is closed."""
+    """A loaded model. Runs may be interleaved, one step at a time; one that is left unfinished holds nothing up."""
 
     def __init__(self, pipe: FluxPipeline, spec: ModelSpec, model_hash: str, lora_hash: str = ""):
         self.pipe, self.spec = pipe, spec
@@ -65,6 +65,7 @@ class Generator:
         self._preview = _LinearPreview(spec.previews) if spec.previews else None
         self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._busy = threading.Lock()
+        self._strength: float | None = None
 
     @classmethod
     def load(cls, name: str = "nano", lora: str = "default", device: str | None = None) -> "Generator":
@@ -105,14 +106,12 @@ class Generator:
         `options.strength`. Closing the iterator ends the run within one step; samples already yielded stay good.
         Raises ModelUnavailable if memory runs out or the image is not a number.
         """
-        with self._busy:
-            try:
-                yield from self._run(text, options, attributes, source)
-            except torch.OutOfMemoryError as error:
-                torch.cuda.empty_cache()
-                raise ModelUnavailable(
-                    "The graphics card ran out of memory. Draw fewer images at once or a smaller size."
-                ) from error
+        try:
+            yield from self._run(text, options, attributes, source)
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            said = "The graphics card ran out of memory. Draw fewer images at once or a smaller size."
+            raise ModelUnavailable(said) from error
 
     def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
         """Draw the image of a recipe again; where it was varied from another, that one first."""
@@ -126,8 +125,6 @@ class Generator:
         )
 
     def _run(self, text, options, attributes, source) -> Iterator[Preview | Sample]:
-        if self.spec.lora:
-            self.pipe.set_adapters([self.spec.lora.name], [options.lora_strength])
         prompt = self._encode(text)
         negative = self._encode(options.negative) if options.true_cfg > 1 else None
         recipe = Provenance(
@@ -208,11 +205,18 @@ class Generator:
 
     @torch.inference_mode()
     def _velocity(self, latents, t, prompt, negative, options: SamplingOptions) -> torch.Tensor:
-        velocity = self._transform(latents, t, prompt, options.guidance)
-        if negative is not None:
-            away = self._transform(latents, t, negative, options.guidance)
-            velocity = away + options.true_cfg * (velocity - away)
-        return velocity
+        with self._busy:
+            self._set_strength(options.lora_strength)
+            velocity = self._transform(latents, t, prompt, options.guidance)
+            if negative is not None:
+                away = self._transform(latents, t, negative, options.guidance)
+                velocity = away + options.true_cfg * (velocity - away)
+            return velocity
+
+    def _set_strength(self, strength: float) -> None:
+        if self.spec.lora and strength != self._strength:
+            self.pipe.set_adapters([self.spec.lora.name], [strength])
+            self._strength = strength
 
     def _transform(self, latents: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
         tokens, pooled, text_ids = prompt

@@ -69,6 +69,7 @@ def wire(context: Context, form: Form, area: DrawArea, gallery: gr.Gallery, vary
             say(_runner(context)),
             [area.kept, area.selected, source, *form.inputs],
             outputs,
+            trigger_mode="multiple",
             show_progress="minimal",
             show_progress_on=area.status,
             **MODEL_EVENT,

@@ -52,6 +52,7 @@ def test_a_request_that_cannot_be_drawn_is_answered_in_a_sentence_and_can_be_men
     visitor.set(Steps=2, Seed=-1)
     visitor["draw"].click()
     expect(visitor.page.get_by_test_id("toast-body")).to_contain_text("The seed must be a whole number from 0")
+    expect(visitor["status"]).not_to_contain_text("Waiting")
     visitor.set(Seed=5)
     visitor.draw()
     expect(visitor.images()).to_have_count(1)
