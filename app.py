@@ -35,16 +35,25 @@ def main() -> None:
         sys.exit(2)
     from dermaflux.ui.shell import build_app, launch_options, once
 
-    loaders = [once(lambda: load_generator(settings)), once(lambda: load_classifier(settings))]
-    app = build_app(settings, *loaders)
+    generator, classifier = once(lambda: load_generator(settings)), once(lambda: load_classifier(settings))
+    app = build_app(settings, generator, classifier)
     app.launch(**launch_options(settings), prevent_thread_lock=True)
-    threading.Thread(target=warm, args=(loaders,), daemon=True).start()
+    threading.Thread(target=warm, args=(generator, lambda: explain_once(classifier())), daemon=True).start()
     app.block_thread()
 
 
-def warm(loaders) -> None:
+def explain_once(classifier) -> None:
+    """Explain a plain image, so that the first visitor does not wait for the imports that it takes."""
+    from PIL import Image
+
+    from dermaflux.saliency import explain
+
+    explain(classifier, Image.new("RGB", (64, 64), "tan"))
+
+
+def warm(*loads) -> None:
     """Load the models before anyone asks; one that cannot be loaded says so when it is asked for."""
-    for load in loaders:
+    for load in loads:
         try:
             load()
         except DermaFluxError as error:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from dermaflux import __version__
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
-from dermaflux.provenance import _xmp
+from dermaflux.provenance import xmp
 from dermaflux.sweep import AXES, Base, Drawn, Plan
 
 CHUNK = "dermaflux-grid"
@@ -90,7 +90,7 @@ def save_grid(plan: Plan, drawn: Sequence[Drawn], path: str | Path) -> Path:
     info.add_text("Software", software)
     info.add_text("Description", description)
     info.add_itxt(CHUNK, _recipes(plan, drawn))
-    info.add_itxt("XML:com.adobe.xmp", _xmp(software, description))
+    info.add_itxt("XML:com.adobe.xmp", xmp(software, description))
     return write_atomically(Path(path), lambda file: image.save(file, "PNG", pnginfo=info))
 
 

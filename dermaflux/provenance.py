@@ -175,7 +175,7 @@ def _png_info(provenance: Provenance) -> PngImagePlugin.PngInfo:
     info.add_text("Description", description)
     info.add_text("parameters", parameters(provenance))
     info.add_itxt(_CHUNK.decode(), provenance.to_json())
-    info.add_itxt("XML:com.adobe.xmp", _xmp(software, description))
+    info.add_itxt("XML:com.adobe.xmp", xmp(software, description))
     return info
 
 
@@ -193,7 +193,7 @@ def parameters(provenance: Provenance) -> str:
     return "\n".join(filter(None, (*lines, ", ".join(f"{name}: {value}" for name, value in settings.items()))))
 
 
-def _xmp(software: str, description: str) -> str:
+def xmp(software: str, description: str) -> str:
     software, description = (
         escape("".join(c for c in text if c not in "\ufffe\uffff"), {'"': "&quot;"}) for text in (software, description)
     )

@@ -48,13 +48,13 @@ def swept(page, *axes, **settings):
 
 def test_a_sweep_fills_the_grid_cell_by_cell(page):
     updates = swept(page, "border", [0, 4, 8], "", *AXES_OFF)
-    filled = [update[0].count("<img") for update in updates if isinstance(update[0], str)]
+    filled = [update[1].count("<img") for update in updates if isinstance(update[1], str)]
     assert filled == [0, 1, 2, 3]
     kept = [update[2] for update in updates if isinstance(update[2], sweep.Swept)][-1]
     assert [index for index, _ in kept.cells] == [0, 1, 2]
     assert {read_provenance(path).seed for _, path in kept.cells} == {0}
     assert [read_provenance(path).attributes.border for _, path in kept.cells] == [0, 4, 8]
-    assert "Done: 3 images." in updates[-1][1]
+    assert "Done: 3 images." in updates[-1][0]
 
 
 def test_the_download_holds_the_grid_with_the_recipes(page):
@@ -124,7 +124,7 @@ def test_every_axis_offers_values_that_can_be_drawn(name):
 def test_compare_draws_the_same_seed_without_and_with_the_lora(page, tiny_generator):
     context, described = page
     updates = list(compare._runner(context)((), *values(described, seed=9, lora_strength=1.5)))
-    base, adapted = updates[-1][0]
+    base, adapted = updates[-1][1]
     recipes = [read_provenance(path) for path in (base, adapted)]
     assert [(one.seed, one.lora_strength) for one in recipes] == [(9, 0), (9, 1.5)]
     assert recipes[0].caption == recipes[1].caption

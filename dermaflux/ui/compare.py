@@ -8,11 +8,10 @@ from dermaflux import sweep
 from dermaflux.errors import InputError
 from dermaflux.images import save_synthetic
 from dermaflux.sweep import Base, Progress
-from dermaflux.ui import fields, folders, stage
-from dermaflux.ui.context import MODEL_EVENT, PRIVATE, SYNTHETIC, Context, say
+from dermaflux.ui import fields, folders, runs, stage
+from dermaflux.ui.context import SYNTHETIC, Context, Run
 from dermaflux.ui.form import Form
 
-QUIET = dict(queue=False, show_progress="hidden", **PRIVATE)
 NO_LORA = "The loaded model has no LoRA, so there is nothing to compare."
 SAME = "The LoRA strength in the Draw tab is 0, so both images would be the same. Set it above 0 in Settings there."
 MIDDLE = 50
@@ -63,24 +62,17 @@ def build(context: Context, form: Form) -> None:
             divider = gr.Slider(0, 100, MIDDLE, step=1, label="Divider, % from the left", elem_id="df-compare-divider")
     kept = gr.State((), delete_callback=folders.remove)
     divider.input(
-        lambda share: gr.ImageSlider(slider_position=share), divider, slider, trigger_mode="always_last", **QUIET
+        lambda share: gr.ImageSlider(slider_position=share), divider, slider, trigger_mode="always_last", **runs.QUIET
     )
-    draw.click(lambda: (gr.Button(interactive=False), gr.Button(interactive=True)), None, [draw, stop], **QUIET)
-    run = draw.click(
-        say(_runner(context)),
-        [kept, *form.inputs],
-        [slider, sides, status, base_file, lora_file, kept],
-        show_progress="minimal",
-        show_progress_on=status,
-        **MODEL_EVENT,
-        **PRIVATE,
+    ends = runs.connect(
+        [(draw, [kept, *form.inputs])],
+        stop,
+        status,
+        _runner(context),
+        [slider, sides, base_file, lora_file, kept],
+        Run(lambda: [stage.status("Stopped.")], [], [status]),
     )
-    idle = lambda: (gr.Button(interactive=True), gr.Button(interactive=False))
-    run.success(idle, None, [draw, stop], **QUIET).success(None, None, None, js=NAME_IMAGES)
-    run.failure(idle, None, [draw, stop], **QUIET)
-    stop.click(None, None, None, cancels=[run], queue=False, **PRIVATE).then(
-        lambda: (stage.status("Stopped."), *idle()), None, [status, draw, stop], **QUIET
-    )
+    ends[0].then(None, None, None, js=NAME_IMAGES)
 
 
 def base(context: Context, values) -> Base:
@@ -102,12 +94,12 @@ def _runner(context: Context) -> Callable:
         if asked.options.lora_strength == 0:
             raise InputError(SAME)
         planned = sweep.plan(asked, "lora_strength", [0, asked.options.lora_strength])
-        still = gr.skip()
-        yield still, still, stage.status("Preparing the model.", 0), still, still, still
+        still = [gr.skip()] * 5
+        yield stage.status("Preparing the model.", 0), *still
         folder, paths = folders.new_folder(), []
         for item in sweep.run(context.generator(), planned):
             if isinstance(item, Progress):
-                yield still, still, progress(item), still, still, still
+                yield progress(item), *still
                 continue
             name = f"dermaflux-{'lora' if item.index else 'base'}-{item.provenance.seed}.png"
             paths.append(str(save_synthetic(item.image, item.provenance, folder / name)))
@@ -115,7 +107,7 @@ def _runner(context: Context) -> Callable:
         done = [gr.DownloadButton(value=path, interactive=True) for path in paths]
         sides = _sides("Base", f"With LoRA, strength {asked.options.lora_strength:g}")
         said = stage.status(f"Done. Seed {asked.options.seeds[0]}, left without and right with the LoRA.")
-        yield tuple(paths), sides, said, *done, tuple(paths)
+        yield said, tuple(paths), sides, *done, tuple(paths)
 
     return run
 

@@ -9,8 +9,8 @@ import gradio as gr
 
 from dermaflux.images import Provenance, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_SEED
-from dermaflux.ui import fields, folders, stage
-from dermaflux.ui.context import MODEL_EVENT, PRIVATE, SYNTHETIC, Context, Run, say
+from dermaflux.ui import fields, folders, runs, stage
+from dermaflux.ui.context import SYNTHETIC, Context, Run
 from dermaflux.ui.form import Form, build_caption
 from dermaflux.ui.theme import SCROLL_TO_STAGE
 
@@ -57,36 +57,18 @@ def build(context: Context, form: Form) -> DrawArea:
 
 def wire(context: Context, form: Form, area: DrawArea, gallery: gr.Gallery, vary: gr.Button, shown: Run) -> None:
     """Connect Draw, Vary and Stop; `shown` runs after a run to show the recipe of its newest image."""
-    seed = form.settings["seed"]
-    outputs = [area.stage, area.status, area.kept, area.selected, gallery, seed]
-    buttons = [area.draw, area.stop, vary]
-    events = []
-    for button, source in ((area.draw, gr.State(None)), (vary, area.selected)):
-        button.click(
-            _busy, None, [*buttons, area.status], queue=False, js=SCROLL_TO_STAGE, show_progress="hidden", **PRIVATE
-        )
-        run = button.click(
-            say(_runner(context)),
-            [area.kept, area.selected, source, *form.inputs],
-            outputs,
-            trigger_mode="multiple",
-            show_progress="minimal",
-            show_progress_on=area.status,
-            **MODEL_EVENT,
-            **PRIVATE,
-        )
-        events.append(run)
-        quiet = dict(queue=False, show_progress="hidden", **PRIVATE)
-        for ended in (run.success, run.failure):
-            ended(_idle, [area.kept, area.selected], buttons, **quiet).then(*shown, **quiet)
-    area.stop.click(None, None, None, cancels=events, queue=False, **PRIVATE).then(
-        _stopped,
-        [area.kept, area.selected],
-        [area.stage, area.status, *buttons],
-        queue=False,
-        show_progress="hidden",
-        **PRIVATE,
+    inputs = [area.kept, *form.inputs]
+    ends = runs.connect(
+        [(area.draw, [gr.State(None), *inputs]), (vary, [area.selected, *inputs])],
+        area.stop,
+        area.status,
+        _runner(context),
+        [area.stage, area.kept, area.selected, gallery, form.settings["seed"]],
+        Run(_stopped, [area.kept], [area.status, area.stage]),
+        js=SCROLL_TO_STAGE,
     )
+    for end in ends:
+        end.then(*shown, **runs.QUIET)
 
 
 def gallery_items(kept: Kept) -> list[tuple[str, str]]:
@@ -112,33 +94,27 @@ def forget(kept: Kept) -> None:
 
 
 def _runner(context: Context):
-    def run(kept: Kept, selected: str | None, varied: str | None, *values) -> Iterator[list]:
+    def run(varied: str | None, kept: Kept, *values) -> Iterator[tuple]:
         asked = fields.request(context.spec, values)
         if asked.randomise:
             first = secrets.randbelow(MAX_SEED + 1)
             asked = replace(asked, options=replace(asked.options, seeds=fields.seeds(first, len(asked.options.seeds))))
         seeds = asked.options.seeds
         cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
-        kept, still = replace(kept, run=0), (gr.skip(), gr.skip(), gr.skip())
-        yield stage.show(cells), stage.status("Preparing the model.", 0), kept, gr.skip(), gr.skip(), seeds[0]
+        kept, still = replace(kept, run=0), gr.skip()
+        yield stage.status("Preparing the model.", 0), stage.show(cells), kept, still, still, seeds[0]
         folder = folders.new_folder()
         for item in _items(context, asked, varied):
             if not hasattr(item, "provenance"):
                 cells = _previewed(cells, item)
-                yield stage.show(cells), _progress(item, len(seeds)), *still, gr.skip()
+                yield _progress(item, len(seeds)), stage.show(cells), still, still, still, still
                 continue
             name = f"dermaflux-{item.provenance.attributes.label or 'lesion'}-{item.provenance.seed}.png"
             path = str(save_synthetic(item.image, item.provenance, folder / name))
             kept = Kept((path, *kept.paths), kept.run + 1)
             cells = [_done(path) if place == item.index else cell for place, cell in enumerate(cells)]
-            yield (
-                stage.show(cells),
-                stage.status(_finished(kept.run, len(seeds))),
-                kept,
-                path,
-                gallery_items(kept),
-                gr.skip(),
-            )
+            said = stage.status(_finished(kept.run, len(seeds)))
+            yield said, stage.show(cells), kept, path, gallery_items(kept), still
 
     return run
 
@@ -183,19 +159,8 @@ def _finished(done: int, count: int) -> str:
     return f"Done: {count} images." if count > 1 else "Done."
 
 
-def _busy():
-    off = gr.Button(interactive=False)
-    return off, gr.Button(interactive=True), off, stage.status("Waiting for the model.", 0)
-
-
-def _idle(kept: Kept, selected: str | None):
-    return gr.Button(interactive=True), gr.Button(interactive=False), gr.Button(interactive=selected is not None)
-
-
-def _stopped(kept: Kept, selected: str | None):
+def _stopped(kept: Kept) -> tuple[str, str]:
     if kept.run:
-        picture = stage.show([_done(path) for path in reversed(kept.paths[: kept.run])])
         said = f"Stopped. {kept.run} finished image{'s' if kept.run > 1 else ''} kept."
-    else:
-        picture, said = stage.empty("Stopped before an image was finished."), "Stopped."
-    return picture, stage.status(said), *_idle(kept, selected)
+        return stage.status(said), stage.show([_done(path) for path in reversed(kept.paths[: kept.run])])
+    return stage.status("Stopped."), stage.empty("Stopped before an image was finished.")

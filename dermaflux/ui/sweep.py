@@ -13,9 +13,8 @@ from dermaflux.images import open_untrusted, read_provenance, save_synthetic
 from dermaflux.lesion import LesionAttributes
 from dermaflux.models import ModelSpec, SamplingOptions
 from dermaflux.sweep import AXES, OPTIONS, Base, Drawn, Plan, Progress
-from dermaflux.ui import compare, folders, stage, table
-from dermaflux.ui.compare import QUIET
-from dermaflux.ui.context import MODEL_EVENT, PRIVATE, Context, say
+from dermaflux.ui import compare, folders, runs, stage, table
+from dermaflux.ui.context import Context, Run, say
 from dermaflux.ui.form import LIVE, Form
 
 START = "border"
@@ -72,20 +71,13 @@ def build(context: Context, form: Form, tab: gr.Tab) -> None:
         chosen = [along.chosen, along.typed, along.last, status]
         along.axis.input(_turned(place), [along.last, *axes], chosen, **LIVE)
         gr.on([along.chosen.input, along.typed.change], _size, axes, status, **LIVE)
-    draw.click(lambda: (gr.Button(interactive=False), gr.Button(interactive=True)), None, [draw, stop], **QUIET)
-    run = draw.click(
-        say(_runner(context)),
-        [swept, *axes, *form.inputs],
-        [shown, status, swept, download, held],
-        show_progress="minimal",
-        show_progress_on=status,
-        **MODEL_EVENT,
-        **PRIVATE,
-    )
-    run.success(_idle, None, [draw, stop], **QUIET)
-    run.failure(_idle, None, [draw, stop], **QUIET)
-    stop.click(None, None, None, cancels=[run], queue=False, **PRIVATE).then(
-        say(_stopped), swept, [status, download, draw, stop], **QUIET
+    runs.connect(
+        [(draw, [swept, *axes, *form.inputs])],
+        stop,
+        status,
+        _runner(context),
+        [shown, swept, download, held],
+        Run(say(_stopped), [swept], [status, download]),
     )
 
 
@@ -176,18 +168,18 @@ def _runner(context: Context) -> Callable:
         forget(swept)
         swept, thumbnails, still = Swept(plan), {}, gr.skip()
         off = gr.DownloadButton(interactive=False)
-        yield table.grid(plan, {}), stage.status("Preparing the model.", 0), swept, off, _held(context, values)
+        yield stage.status("Preparing the model.", 0), table.grid(plan, {}), swept, off, _held(context, values)
         folder = folders.new_folder()
         for item in sweep.run(context.generator(), plan):
             if isinstance(item, Progress):
-                yield still, compare.progress(item), still, still, still
+                yield compare.progress(item), still, still, still, still
                 continue
             path = save_synthetic(item.image, item.provenance, folder / f"cell-{item.index + 1:02d}.png")
             swept = replace(swept, cells=(*swept.cells, (item.index, str(path))))
             thumbnails[item.index] = table.thumbnail(item.image)
-            yield table.grid(plan, thumbnails), still, swept, still, still
+            yield still, table.grid(plan, thumbnails), swept, still, still
         reworded = " The edited caption was worded anew for each feature." if plan.reworded else ""
-        yield still, stage.status(f"Done: {_images(swept)}.{reworded}"), still, _file(swept), still
+        yield stage.status(f"Done: {_images(swept)}.{reworded}"), still, still, _file(swept), still
 
     return run
 
@@ -206,9 +198,5 @@ def _file(swept: Swept) -> gr.DownloadButton:
 
 def _stopped(swept: Swept):
     if swept.cells:
-        return stage.status(f"Stopped. {_images(swept)} of {len(swept.plan.cells)} kept."), _file(swept), *_idle()
-    return stage.status("Stopped before an image was finished."), gr.skip(), *_idle()
-
-
-def _idle():
-    return gr.Button(interactive=True), gr.Button(interactive=False)
+        return stage.status(f"Stopped. {_images(swept)} of {len(swept.plan.cells)} kept."), _file(swept)
+    return stage.status("Stopped before an image was finished."), gr.skip()

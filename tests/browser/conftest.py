@@ -87,11 +87,16 @@ class Visitor:
         self.unfold("Settings ▼")
         for name, value in numbers.items():
             field = self.number(name)
-            field.fill(str(value))
-            field.press("Tab")
-            expect(field).to_have_value(str(value))
+            until(lambda: self._typed(field, str(value)), lambda: field.input_value())  # noqa: B023
         if "Seed" in numbers:
             self.page.get_by_label("New seed each time").uncheck()
+
+    def _typed(self, field: Locator, text: str) -> bool:
+        """Whether `text` stands in a field a moment after it was typed: one that is just unfolding may forget it."""
+        field.fill(text)
+        field.press("Tab")
+        self.page.wait_for_timeout(100)
+        return field.input_value() == text
 
     def caption(self) -> str:
         return self["caption"].get_by_role("textbox").input_value()

@@ -63,3 +63,21 @@ def test_a_visitor_who_waits_sees_the_place_in_line_and_stops_only_their_own_run
     first.wait_until_drawn()
     expect(first.images()).to_have_count(1)
     expect(second.images()).to_have_count(0)
+
+
+def test_a_request_that_cannot_be_drawn_is_answered_in_a_sentence_and_can_be_mended(visitor):
+    visitor.set(Steps=2, Seed=-1)
+    visitor["draw"].click()
+    expect(visitor.page.get_by_test_id("toast-body")).to_contain_text("The seed must be a whole number from 0")
+    expect(visitor["status"]).to_contain_text("The seed must be a whole number from 0")
+    visitor.set(Seed=5)
+    visitor.draw()
+    expect(visitor.images()).to_have_count(1)
+
+
+def test_a_double_click_draws_once(visitor):
+    visitor.set(Steps=2)
+    visitor["draw"].dblclick()
+    visitor.wait_until_drawn()
+    visitor.page.wait_for_timeout(1000)
+    expect(visitor.images()).to_have_count(1)
