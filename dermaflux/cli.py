@@ -15,6 +15,7 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperGroup
 
+from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_train import train
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
@@ -51,6 +52,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(train, name="train")
+app.add_typer(evaluate, name="evaluate")
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files, folders or ZIPs of images")]
 Table = Annotated[Path | None, typer.Option(metavar="FILE.csv", dir_okay=False, help="default: standard output")]
@@ -215,6 +217,34 @@ def measure(images: Images, out: Table = None) -> None:
 
     columns = ("asymmetry", "border", "colours", "size", "ita", "lesion_share")
     _tabulate(columns, lambda _, image: appearance.row(appearance.measure(image)), images, out)
+
+
+@app.command()
+def caption(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="beside MANIFEST; default: MANIFEST")] = None,
+    split: Annotated[str | None, typer.Option(help="only the rows of this split")] = None,
+) -> None:
+    """Caption the images of a manifest from their measured appearance and known diagnosis: fills the column caption."""
+    import numpy as np
+
+    from dermaflux.caption import caption as worded
+    from dermaflux.data import manifest as manifests
+    from dermaflux.data.captioners import describe
+    from dermaflux.images import open_untrusted
+
+    out = out or manifest
+    if out.parent.resolve() != manifest.parent.resolve():
+        raise InputError(f"{out} must lie beside {manifest}, as the files of its rows are named from there.")
+    rows, failures = manifests.read(manifest, split), []
+    for number, row in enumerate(tqdm(rows, unit="image", disable=None)):
+        try:
+            image = np.asarray(open_untrusted(row.path))
+            row.values["caption"] = worded(describe(image, row), number)
+        except InputError as error:
+            failures.append((str(row.path), error))
+    manifests.write(out, [row.values for row in rows])
+    _finish(failures)
 
 
 def _unused(stem: str, taken: set[str]) -> str:

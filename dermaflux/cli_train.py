@@ -34,7 +34,7 @@ def autoencoder(
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """The autoencoder, on the train split of manifests: writes DIR/vae."""
+    """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae."""
     from dermaflux.training.autoencoder import AutoencoderOptions, main
 
     main(manifests, out, _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed))
@@ -91,6 +91,10 @@ def lora(
     base: Pipeline,
     out: Out,
     rank: Annotated[int, typer.Option(min=1, help="also its alpha")] = 64,
+    drawn: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors of the base, to join in"),
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = 1e-3,
@@ -103,7 +107,7 @@ def lora(
     from dermaflux.training.nano import train_lora
 
     flow = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow))
+    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow), drawn)
 
 
 @train.command()

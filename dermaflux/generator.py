@@ -1,8 +1,7 @@
 """Draw lesions: a FluxPipeline and its LoRA as a stream of previews and finished samples.
 
-The denoising loop is that of `FluxPipeline.__call__` (and of `FluxImg2ImgPipeline` where an image is varied), opened
-up so that each step yields. Conditioning vectors are computed once for a batch, with one row: on a CPU an image then
-has the same pixels whether it is drawn alone or beside others.
+The denoising loop is that of `FluxPipeline.__call__` (`FluxImg2ImgPipeline` where an image is varied), opened up so
+that each step yields. Conditioning has one row for a batch: an image has the same pixels alone or beside others.
 """
 
 import hashlib
@@ -10,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -252,7 +252,7 @@ class Generator:
     def _unpack(self, packed: torch.Tensor, size: int) -> torch.Tensor:
         return self.pipe._unpack_latents(packed, size, size, self.pipe.vae_scale_factor)
 
-    @property
+    @cached_property
     def _device(self) -> torch.device:
         return self.pipe._execution_device
 

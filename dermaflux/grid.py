@@ -1,7 +1,7 @@
 """A sweep as one labelled PNG that says it is synthetic and carries the recipe of every cell."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from dermaflux import __version__
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
-from dermaflux.provenance import xmp
+from dermaflux.provenance import Provenance, xmp
 from dermaflux.sweep import AXES, Base, Drawn, Plan
 
 CHUNK = "dermaflux-grid"
@@ -83,21 +83,24 @@ def save_grid(plan: Plan, drawn: Sequence[Drawn], path: str | Path) -> Path:
     depend on `plan` and `drawn` alone. Raises InputError if no cell is finished.
     """
     drawn = sorted(drawn, key=lambda one: one.index)
-    image = grid(plan, drawn)
     axes = " by ".join(AXES[name].title for name in (plan.x, plan.y) if name)
-    software, description = f"DermaFlux {__version__}", f"{NOTICE} A grid of skin lesions: {axes}."
+    cells = ((plan.cells[one.index], one.provenance) for one in drawn)
+    recipes = [(cell.row, cell.column, recipe) for cell, recipe in cells]
+    return save_marked(grid(plan, drawn), f"A grid of skin lesions: {axes}.", recipes, path)
+
+
+def save_marked(
+    image: Image.Image, description: str, recipes: Iterable[tuple[int, int, Provenance]], path: str | Path
+) -> Path:
+    """Write an image made of synthetic ones as a PNG that says so and holds each one's row, column and recipe."""
+    software, description = f"DermaFlux {__version__}", f"{NOTICE} {description}"
+    records = [{"row": row, "column": column, "recipe": json.loads(one.to_json())} for row, column, one in recipes]
     info = PngImagePlugin.PngInfo()
     info.add_text("Software", software)
     info.add_text("Description", description)
-    info.add_itxt(CHUNK, _recipes(plan, drawn))
+    info.add_itxt(CHUNK, json.dumps(records, ensure_ascii=False, separators=(",", ":")))
     info.add_itxt("XML:com.adobe.xmp", xmp(software, description))
     return write_atomically(Path(path), lambda file: image.save(file, "PNG", pnginfo=info))
-
-
-def _recipes(plan: Plan, drawn: Sequence[Drawn]) -> str:
-    cells = ((plan.cells[one.index], one.provenance) for one in drawn)
-    records = [{"row": c.row, "column": c.column, "recipe": json.loads(recipe.to_json())} for c, recipe in cells]
-    return json.dumps(records, ensure_ascii=False, separators=(",", ":"))
 
 
 class _Sheet:

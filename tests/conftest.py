@@ -29,3 +29,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny_classifier
 
     return tiny_classifier.trained(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Lets a test train with a precision of its own: accelerate keeps that of the first run in a process."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

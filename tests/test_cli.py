@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from dermaflux import phantom
+from dermaflux.caption import parse
 from dermaflux.classifier import Classifier
 from dermaflux.cli import app
 from dermaflux.data import manifest
@@ -181,6 +182,27 @@ def test_measure_gives_the_figures_of_each_lesion(pictures):
     assert 0.05 < float(found["lesion_share"]) < 0.3
 
 
+def test_caption_fills_the_manifest_and_names_what_cannot_be_read(tmp_path):
+    drawn = phantom.draw(LESION, 1)
+    Image.fromarray(drawn.image).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    path = tmp_path / "manifest.csv"
+    path.write_text("file,label,split,diagnosis\na.png,malignant,train,melanoma\nb.png,benign,train,nevus\n")
+    result = run("caption", path, "--out", tmp_path / "captioned.csv")
+    assert result.exit_code == 1 and "b.png" in result.stderr
+    first, second = manifest.read(tmp_path / "captioned.csv")
+    said = parse(first.values["caption"])
+    assert (said.label, said.diagnosis, second.values["caption"]) == ("malignant", "melanoma", "")
+    assert abs(said.size_mm - LESION.size_mm) <= 0.25 * LESION.size_mm
+    assert path.read_text().count("depicts") == 0
+
+
+def test_caption_writes_only_beside_the_manifest(tmp_path):
+    (tmp_path / "manifest.csv").write_text("file,label\n")
+    result = run("caption", tmp_path / "manifest.csv", "--out", tmp_path / "elsewhere" / "manifest.csv")
+    assert result.exit_code == 2 and "must lie beside" in result.stderr
+
+
 def test_a_folder_without_images_is_named(tmp_path):
     result = run("measure", tmp_path)
     assert result.exit_code == 1 and f"{tmp_path}: The folder holds no images." in result.stderr
@@ -192,13 +214,14 @@ def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
     (tmp_path / "manifest.csv").write_text("file,label,split\na.png,benign,train\nb.png,benign,train\n")
     for seed, name in enumerate(("a.png", "b.png")):
         (tmp_path / name).write_bytes(png(seed))
-    arguments = (tmp_path / "manifest.csv", "--out", tmp_path / "out", "--steps", 1, "--batch", 2, "--set", "kl=0")
-    assert run("train", "autoencoder", *arguments).exit_code == 0
-    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 16
+    arguments = (tmp_path / "manifest.csv", "--out", tmp_path / "out", "--steps", 1, "--batch", 2)
+    few = ("--set", "phantoms=2", "--set", "fitted=2")
+    assert run("train", "autoencoder", *arguments, *few).exit_code == 0
+    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
 
 
 @pytest.mark.parametrize(
-    ("option", "sentence"), [("speed=3", "no option “speed”. Known: steps, batch"), ("kl=much", "“much” is not")]
+    ("option", "sentence"), [("speed=3", "no option “speed”. Known: steps, batch"), ("noise=much", "“much” is not")]
 )
 def test_an_unknown_option_of_training_is_named(option, sentence, tmp_path):
     (tmp_path / "manifest.csv").write_text("file,label\n")

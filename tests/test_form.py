@@ -1,6 +1,7 @@
 """The form: controls and caption kept in step, recipes restored, the score remarked on."""
 
 import json
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -16,6 +17,7 @@ from dermaflux.ui.form import filled, follow_caption, follow_controls, restored
 NANO = MODELS["nano"]
 NEVUS, MELANOMA = EXAMPLES["Two-tone nevus"], EXAMPLES["Early melanoma"]
 LATER = len(fields.ATTRIBUTES)
+LOADED = SimpleNamespace(spec=NANO, model_hash="a" * 64, lora_hash="b" * 64)
 
 
 def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
@@ -97,7 +99,7 @@ def test_a_caption_that_the_form_wrote_changes_nothing():
 def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
     given = recipe(strength=0.35 if source else None, source=source)
     text_at = LATER
-    answers = restored(NANO, given)
+    answers = restored(LOADED, given)
     controls, (text, noted, wording) = answers[:LATER], answers[text_at : text_at + 3]
     settings = answers[-len(fields.SETTINGS) :]
     asked = fields.request(NANO, [*controls, text, wording, noted, *settings, answers[-len(fields.SETTINGS) - 2]])
@@ -106,8 +108,13 @@ def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
 
 
 def test_a_recipe_of_another_model_is_restored_with_a_warning():
-    assert "will draw another image" in str(restored(NANO, recipe(model="flux1-dev")))
-    assert "same pixels" in str(restored(NANO, recipe()))
+    assert "will draw another image" in str(restored(LOADED, recipe(model="flux1-dev")))
+    assert "same pixels" in str(restored(LOADED, recipe()))
+
+
+@pytest.mark.parametrize("hashes", [{"model_hash": "0" * 16}, {"lora_hash": "0" * 16}])
+def test_a_recipe_of_other_weights_is_restored_with_a_warning(hashes):
+    assert "other weights" in str(restored(LOADED, recipe(**hashes)))
 
 
 def test_an_example_replaces_the_description_and_forgets_the_image_to_vary():

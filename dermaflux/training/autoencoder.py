@@ -1,8 +1,8 @@
-"""Train the embedded AutoencoderKL: 128 px RGB to 16 x 16 x 16 latents and back.
+"""Train the embedded AutoencoderKL: 256 px RGB to 32 x 16 x 16 latents and back.
 
-The loss is L1 + L1 of image gradients + a small KL term (Kingma & Welling, arXiv 1312.6114, as weighted in
-Rombach et al., arXiv 2112.10752). After training each latent channel is brought to mean 0 and variance 1 by folding
-the affine map into the 1 x 1 quantisation convolutions, so that the flow sees unit-variance data.
+The encoder is linear and in closed form (`components.py`), so the latents are fixed before any training and the flow
+does not have to wait for the decoder. The decoder starts from the least-squares way back and learns what a linear map
+cannot; its loss is L1 + L1 of image gradients, with a little noise on the latents, as a flow's are never exact.
 """
 
 from dataclasses import dataclass
@@ -14,67 +14,88 @@ from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from diffusers.optimization import get_cosine_schedule_with_warmup
 
+from dermaflux import phantom
+from dermaflux.training import components
 from dermaflux.training.loop import fit
 from dermaflux.training.pixels import load_pixels
 
+WIDTHS = (12, 16, 32)
+"""Components kept after the first three stages of the encoder."""
 CONFIG = dict(
     in_channels=3,
     out_channels=3,
-    latent_channels=16,
-    block_out_channels=(16, 32, 64, 128),
-    down_block_types=("DownEncoderBlock2D",) * 4,
-    up_block_types=("UpDecoderBlock2D",) * 4,
+    latent_channels=32,
+    block_out_channels=(16, 16, 32, 64, 128),
+    down_block_types=("DownEncoderBlock2D",) * 5,
+    up_block_types=("UpDecoderBlock2D",) * 5,
     layers_per_block=1,
-    norm_num_groups=8,
+    norm_num_groups=1,
     mid_block_add_attention=False,
-    sample_size=128,
+    use_quant_conv=False,
+    use_post_quant_conv=False,
+    sample_size=256,
     scaling_factor=1.0,
     shift_factor=0.0,
 )
-START_LOGVAR = -4.0
-"""Little noise at first: with the usual 0 the decoder sees hardly any signal for hundreds of steps."""
 
 
 @dataclass(frozen=True)
 class AutoencoderOptions:
-    """How the autoencoder is trained; kl is the weight of the KL divergence a latent value."""
+    """How the decoder is trained. phantoms: how many drawn images join the real ones; noise: on the latents;
+    fitted: how many images the components are fitted to."""
 
-    steps: int = 1600
-    batch: int = 16
+    steps: int = 3000
+    batch: int = 8
     learning_rate: float = 1e-3
-    kl: float = 1e-5
+    noise: float = 0.05
+    phantoms: int = 600
+    fitted: int = 100
     seed: int = 0
 
 
-def train(pixels: torch.Tensor, out: Path, options: AutoencoderOptions) -> AutoencoderKL:
-    """Train on `pixels` (N, 3, H, W) uint8, checkpointing to `out`; returns the model in eval mode."""
+def start(pixels: torch.Tensor, options: AutoencoderOptions) -> tuple[AutoencoderKL, list[components.Stage]]:
+    """The linear autoencoder for images like `pixels` (N, 3, H, W) uint8, and the stages of its encoder."""
+    torch.manual_seed(options.seed)
+    model = AutoencoderKL(**CONFIG)
+    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(options.seed))[: options.fitted]
+    x = pixels[chosen].float() / 127.5 - 1
+    stages = components.fit(x, WIDTHS, CONFIG["latent_channels"])
+    components.place(model, stages, x[: max(1, options.fitted // 2)])
+    return model, stages
+
+
+def train(pixels: torch.Tensor, drawn: torch.Tensor, out: Path, options: AutoencoderOptions) -> AutoencoderKL:
+    """Train the decoder, checkpointing to `out`; returns the model in eval mode.
+
+    pixels: real images (N, 3, H, W) uint8, to which the components are fitted; drawn: others (M, 3, H, W) uint8.
+    """
     accelerator = Accelerator(mixed_precision="bf16")
-    model = AutoencoderKL(**CONFIG).to(memory_format=torch.channels_last)
-    torch.nn.init.constant_(model.quant_conv.bias[CONFIG["latent_channels"] :], START_LOGVAR)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    schedule = get_cosine_schedule_with_warmup(optimizer, 100, options.steps)
-    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    model, stages = start(pixels, options)
+    model.encoder.requires_grad_(False)
+    decoder = model.decoder.to(memory_format=torch.channels_last)
+    pixels = torch.cat([pixels, drawn])
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 50, options.steps)
+    decoder, optimizer, schedule = accelerator.prepare(decoder, optimizer, schedule)
 
     def step(_: int) -> dict[str, float]:
         x = augment(pixels, options.batch)
+        z = components.encode(x, stages)[-1]
+        z = (z + options.noise * torch.randn_like(z)).contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
-            posterior = model.encode(x).latent_dist
-            y = model.decode(posterior.sample()).sample
+            y = decoder(z)
         y = y.float()
-        reconstruction = F.l1_loss(y, x) + gradient_loss(y, x)
-        kl = posterior.kl().mean() / posterior.mean[0].numel()
-        accelerator.backward(reconstruction + options.kl * kl)
-        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        loss = F.l1_loss(y, x) + gradient_loss(y, x)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         mse = F.mse_loss(y.detach(), x) / 4  # of values in [0, 1]
-        return {"loss": float(reconstruction), "kl": float(kl), "psnr": float(-10 * torch.log10(mse))}
+        return {"loss": float(loss.detach()), "psnr": float(-10 * torch.log10(mse))}
 
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200)
-    model = accelerator.unwrap_model(model).eval()
-    standardise(model, pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:256]])
-    return model
+    return model.eval()
 
 
 def augment(pixels: torch.Tensor, batch: int) -> torch.Tensor:
@@ -96,20 +117,6 @@ def gradient_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def standardise(model: AutoencoderKL, pixels: torch.Tensor) -> None:
-    """Fold per-channel mean and spread of the latents of `pixels` (N, 3, H, W) uint8 into the 1 x 1 convolutions."""
-    means = torch.cat([model.encode(p.float() / 127.5 - 1).latent_dist.mean for p in pixels.split(16)])
-    mean, std = means.mean((0, 2, 3)), means.std((0, 2, 3))
-    quant, post = model.quant_conv, model.post_quant_conv
-    c = len(mean)
-    post.bias += post.weight[:, :, 0, 0] @ mean
-    post.weight *= std[None, :, None, None]
-    quant.weight[:c] /= std[:, None, None, None]
-    quant.bias[:c] = (quant.bias[:c] - mean) / std
-    quant.bias[c:] -= 2 * std.log()
-
-
-@torch.no_grad()
 def psnr(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB of each reconstruction of `pixels` (N, 3, H, W) uint8: (N,)."""
     scores = []
@@ -121,6 +128,10 @@ def psnr(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def main(manifests: list[Path], out: Path, options: AutoencoderOptions) -> None:
-    """Train on the manifests' train split and write `out/vae`."""
-    model = train(load_pixels(manifests, "train", CONFIG["sample_size"]), out, options)
-    model.save_pretrained(out / "vae")
+    """Train on the manifests' train split and on phantoms; writes `out/vae`."""
+    size = CONFIG["sample_size"]
+    pixels = load_pixels(manifests, "train", size)
+    drawn = [phantom.draw(phantom.random_attributes(i), seed=i, size=size).image for i in range(options.phantoms)]
+    drawn = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in drawn]
+    empty = pixels[:0]
+    train(pixels, torch.stack(drawn) if drawn else empty, out, options).save_pretrained(out / "vae")

@@ -34,7 +34,8 @@ def fit(
 
     The random state is set from (seed, i) before each step, so that an interrupted run continues with exactly
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
-    Writes `out/loss.csv`. Raises TrainingDiverged if the loss is not finite.
+    Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. Raises TrainingDiverged if the loss is not
+    finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     start = _resume(accelerator, out)
@@ -50,6 +51,8 @@ def fit(
             bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
         if (i + 1) % save_every == 0 or i + 1 == steps:
             _save(accelerator, out, i + 1)
+            if log.rows:
+                log.plot()
         if sample and sample_every and (i + 1) % sample_every == 0:
             sample(i + 1)
 
@@ -76,32 +79,40 @@ def _resume(accelerator: Accelerator, out: Path) -> int:
 
 
 class _Log:
-    """Means of the values since the last line, appended to a CSV from which steps past `start` are dropped."""
+    """Means of the values since the last line, as lines of a CSV from which steps past `start` are dropped."""
 
     def __init__(self, path: Path, start: int):
-        self.path, self.sums, self.count = path, {}, 0
+        self.path, self.values, self.rows = path, {}, []
         if path.exists():
             with path.open(newline="") as stream:
-                kept = [row for row in csv.DictReader(stream) if int(row["step"]) <= start]
-            path.unlink()
-            for row in kept:
-                self._append(row)
+                self.rows = [row for row in csv.DictReader(stream) if int(row["step"]) <= start]
 
     def add(self, values: dict[str, float]) -> None:
-        self.count += 1
         for key, value in values.items():
-            self.sums[key] = self.sums.get(key, 0.0) + value
+            self.values.setdefault(key, []).append(value)
 
     def write(self, step: int) -> dict[str, float]:
-        means = {key: value / self.count for key, value in self.sums.items()}
-        self._append({"step": step} | means)
-        self.sums, self.count = {}, 0
+        means = {key: sum(values) / len(values) for key, values in self.values.items()}
+        self.rows.append({"step": step} | means)
+        self.values = {}
+        with self.path.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, self._columns(), restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
         return means
 
-    def _append(self, row: dict) -> None:
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+    def plot(self) -> None:
+        """Draw the curves of the CSV as a PNG beside it."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        for name in self._columns()[1:]:
+            points = [(int(row["step"]), float(row[name])) for row in self.rows if row.get(name) not in (None, "")]
+            axes.plot(*zip(*points, strict=True), label=name)
+        axes.set(xlabel="step")
+        axes.legend()
+        figure.savefig(self.path.with_suffix(".png"), dpi=100)
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(["step", *(name for row in self.rows for name in row)]))

@@ -1,5 +1,6 @@
 """Fine-tune a LoRA on any FluxPipeline: the base stays frozen (DermaFlux, arXiv 2603.16392)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,15 +43,24 @@ class LoraOptions:
     flow: FlowOptions = field(default_factory=lambda: FlowOptions(learning_rate=1e-3))
 
 
-def train(pipe: FluxPipeline, pairs: Pairs, out: Path, options: LoraOptions) -> None:
-    """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format."""
+def train(
+    pipe: FluxPipeline,
+    pairs: Pairs,
+    out: Path,
+    options: LoraOptions,
+    sample: Callable[[int], None] | None = None,
+) -> None:
+    """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format.
+
+    sample: see `flow.train`.
+    """
     transformer = pipe.transformer.requires_grad_(False)
     torch.manual_seed(options.flow.seed)
     config = LoraConfig(
         r=options.rank, lora_alpha=options.alpha, target_modules=list(options.targets), init_lora_weights="gaussian"
     )
     transformer.add_adapter(config)
-    flow.train(transformer, pairs, out, options.flow)
+    flow.train(transformer, pairs, out, options.flow, sample)
     layers = {name: tensor.to(torch.bfloat16) for name, tensor in get_peft_model_state_dict(transformer).items()}
     FluxPipeline.save_lora_weights(
         out / "lora",

@@ -1,24 +1,30 @@
 """The recipe of the embedded models: which data each stage sees, and how the parts become a FluxPipeline folder."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
 from dermaflux import appearance, phantom
 from dermaflux.caption import caption
 from dermaflux.data import manifest
-from dermaflux.lesion import DIAGNOSES, LesionAttributes
+from dermaflux.data.captioners import describe
+from dermaflux.grid import save_marked
+from dermaflux.lesion import MONK_TONES, LesionAttributes, plausible
 from dermaflux.models import MODELS
-from dermaflux.training import flow, lora, text
+from dermaflux.training import autoencoder, components, flow, lora, text
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import Pairs, encode
@@ -26,7 +32,7 @@ from dermaflux.training.pairs import Pairs, encode
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
     patch_size=1,
-    in_channels=64,
+    in_channels=4 * autoencoder.CONFIG["latent_channels"],
     num_layers=2,
     num_single_layers=4,
     attention_head_dim=64,
@@ -36,30 +42,61 @@ TRANSFORMER = dict(
     guidance_embeds=True,
     axes_dims_rope=(8, 28, 28),
 )
+SIZE = autoencoder.CONFIG["sample_size"]
 WORDINGS = 4
 
+Captioned = tuple[np.ndarray, list[str]]
+"""An image (H, H, 3) uint8 RGB and its captions."""
 
-def train_base(autoencoder: Path, texts: Path, out: Path, count: int, options: FlowOptions) -> None:
+
+def train_base(vae: Path, texts: Path, out: Path, count: int, options: FlowOptions) -> None:
     """Train the base on `count` phantoms; writes the FluxPipeline folder `out/pipeline`.
 
-    autoencoder: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders.
+    vae: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders.
     """
     torch.manual_seed(options.seed)
-    pipe = assemble(autoencoder, texts, FluxTransformer2DModel(**TRANSFORMER))
-    pairs = _cached(out / "pairs.safetensors", pipe, phantom_images(count, options.seed), views=2)
-    flow.train(pipe.transformer, pairs, out, options)
+    pipe = assemble(vae, texts, FluxTransformer2DModel(**TRANSFORMER))
+    pairs = _cached(out / "pairs.safetensors", pipe, phantom_images(count, options.seed))
+    flow.train(pipe.transformer, pairs, out, options, _sampler(pipe, out, options.seed))
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")
 
 
-def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions) -> None:
-    """Train the LoRA for the pipeline at `base` on the train split of `manifests`; writes `out/lora`."""
-    pipe = FluxPipeline.from_pretrained(base, torch_dtype=torch.float32)
+def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions, drawn: Path | None = None) -> None:
+    """Train the LoRA for the pipeline at `base` on the train split of `manifests`; writes `out/lora`.
+
+    drawn: pairs of phantoms, as many of which join as make a fifth of all, to keep what real images seldom show.
+    """
+    pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
     pairs = _cached(out / "pairs.safetensors", pipe, real_images(manifests, options.flow.seed))
-    lora.train(pipe, pairs, out, options)
+    if drawn is not None:
+        pairs = pairs.joined(Pairs.load(drawn).first(len(pairs.latents) // 4))
+    lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
 
 
-def assemble(autoencoder: Path, texts: Path, transformer: FluxTransformer2DModel) -> FluxPipeline:
+def _sampler(pipe: FluxPipeline, out: Path, seed: int, count: int = 16) -> Callable[[int], None]:
+    """What draws a sheet of plausible lesions to `out/samples` during a run, always the same ones."""
+
+    def draw(step: int) -> None:
+        sheet = Image.new("RGB", (4 * SIZE, count // 4 * SIZE))
+        for i in range(count):
+            image = pipe(
+                caption(plausible(seed + i), i),
+                num_inference_steps=SPEC.steps,
+                guidance_scale=1.0,
+                height=SIZE,
+                width=SIZE,
+                max_sequence_length=text.T5_LENGTH,
+                generator=torch.Generator().manual_seed(i),
+            ).images[0]
+            sheet.paste(image, (i % 4 * SIZE, i // 4 * SIZE))
+        save_marked(sheet, f"Lesions drawn after {step} steps of training.", (), out / "samples" / f"{step:06d}.png")
+
+    pipe.set_progress_bar_config(disable=True)
+    return draw
+
+
+def assemble(vae: Path, texts: Path, transformer: FluxTransformer2DModel) -> FluxPipeline:
     """A FluxPipeline from its trained parts, with the scheduler of FLUX.1-dev."""
     scheduler = FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True,
@@ -71,51 +108,90 @@ def assemble(autoencoder: Path, texts: Path, transformer: FluxTransformer2DModel
     )
     return FluxPipeline(
         scheduler=scheduler,
-        vae=AutoencoderKL.from_pretrained(autoencoder),
+        vae=AutoencoderKL.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(texts / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(texts / "tokenizer"),
         text_encoder_2=T5EncoderModel.from_pretrained(texts / "text_encoder_2"),
-        tokenizer_2=T5TokenizerFast.from_pretrained(texts / "tokenizer_2"),
+        tokenizer_2=PreTrainedTokenizerFast.from_pretrained(texts / "tokenizer_2"),
         transformer=transformer,
     )
 
 
-def phantom_images(count: int, seed: int) -> Iterator[tuple[np.ndarray, list[str]]]:
+def phantom_images(count: int, seed: int) -> Iterator[Captioned]:
     """`count` phantoms with captions; label and diagnosis are drawn with their attributes and have no look."""
-    for i in range(count):
-        drawn = phantom.draw(phantom.random_attributes(seed * 1_000_003 + i), seed=i, size=SPEC.size)
-        yield drawn.image, wordings(drawn.attributes, i)
+    with _workers() as pool:
+        yield from pool.map(_phantom, range(seed * 1_000_003, seed * 1_000_003 + count), chunksize=32)
 
 
-def real_images(manifests: list[Path], seed: int) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """The train split with captions from measured appearance and known label and diagnosis."""
+def _workers() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,))
+
+
+def _phantom(seed: int) -> Captioned:
+    drawn = phantom.draw(phantom.random_attributes(seed), seed=seed, size=SIZE)
+    return drawn.image, wordings(drawn.attributes, seed)
+
+
+def real_images(manifests: list[Path], seed: int) -> Iterator[Captioned]:
+    """The train split, each image as it is and once changed, with captions from its measured appearance and diagnosis.
+
+    Every second change is a darker skin (`darkened`), the others a closer look (`magnified`): both are seldom in the
+    data, and are named by the captions.
+    """
     rows = [row for path in manifests for row in manifest.read(path, "train")]
-    for i, row in enumerate(rows):
-        with Image.open(row.path) as image:
-            rgb = image.convert("RGB")
-        measured = appearance.measure(rgb)
-        seen = measured.attributes() if measured.found else LesionAttributes()
-        diagnosis = row.values.get("diagnosis")
-        known = replace(seen, label=row.label, diagnosis=diagnosis if diagnosis in DIAGNOSES else None)
-        yield np.asarray(rgb.resize((SPEC.size, SPEC.size), Image.Resampling.LANCZOS)), wordings(known, seed + i)
+    with _workers() as pool:
+        yield from chain.from_iterable(pool.map(_real, rows, range(seed, seed + len(rows)), chunksize=16))
+
+
+def _real(row: manifest.Row, seed: int) -> list[Captioned]:
+    rng = np.random.default_rng(seed)
+    with Image.open(row.path) as image:
+        rgb = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    changed = darkened(rgb, rng) if seed % 2 else magnified(rgb, rng)
+    return [(one, wordings(describe(one, row), 2 * seed + k)) for k, one in enumerate((rgb, changed))]
+
+
+def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`rgb` (H, W, 3) uint8 as if behind more melanin: skin of a random Monk tone darker than its own, 4 to 10.
+
+    Melanin adds optical density, so every pixel is scaled by what takes the image's skin to that tone's swatch.
+    """
+    skin = np.median(rgb.reshape(-1, 3).astype(np.float32), axis=0)
+    measured = appearance.measure(rgb)
+    if measured.found and not measured.mask.all():
+        skin = np.median(rgb[~measured.mask].astype(np.float32), axis=0)
+    tone = int(rng.integers(min(max(measured.tone + 1, 4), len(MONK_TONES)), len(MONK_TONES) + 1))
+    swatch = np.array(tuple(bytes.fromhex(MONK_TONES[tone - 1][1:])), np.float32)
+    return np.clip(rgb * np.minimum(swatch / np.maximum(skin, 1), 1.3) + 0.5, 0, 255).astype(np.uint8)
+
+
+def magnified(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random square of `rgb` (H, H, 3), 55 to 95 % of its side, enlarged to the whole."""
+    side = len(rgb)
+    part = round(side * rng.uniform(0.55, 0.95))
+    y, x = (int(v) for v in rng.integers(0, side - part + 1, 2))
+    square = Image.fromarray(rgb[y : y + part, x : x + part])
+    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
-    """Captions of the honoured part of `attributes`; from half of them some attributes are left out."""
+    """Captions of the honoured part of `attributes`; from half of them some attributes are left out, but no artefact,
+    so that what is not named is not there."""
     rng = random.Random(seed)
     empty = LesionAttributes()
     honoured = replace(
         attributes, **{name: getattr(empty, name) for name in attributes.specified() if name not in SPEC.honours}
     )
     shares = (0.0, 0.0, 0.15, 0.5)
-    return [caption(text.drop(honoured, rng, shares[k % 4]), rng.randrange(2**31)) for k in range(WORDINGS)]
+    partial = (text.drop(honoured, rng, shares[k % 4]) for k in range(WORDINGS))
+    return [caption(replace(one, artefacts=honoured.artefacts), rng.randrange(2**31)) for one in partial]
 
 
 @torch.inference_mode()
-def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 4) -> None:
+def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 8) -> None:
     """Fit the linear map from a latent to a patch of RGB on 256 decoded images of `pairs`; writes safetensors."""
     chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
-    latents = pipe._unpack_latents(pairs.latents[chosen, 0].float(), SPEC.size, SPEC.size, pipe.vae_scale_factor)
+    latents = pipe._unpack_latents(pairs.latents[chosen, 0].float(), SIZE, SIZE, pipe.vae_scale_factor)
     scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     pixels = torch.cat([pipe.vae.decode(z).sample for z in scaled.split(16)]).clamp(-1, 1) / 2 + 0.5
     small = F.pixel_unshuffle(F.interpolate(pixels, size=latents.shape[-1] * patch, mode="area"), patch)
@@ -125,8 +201,10 @@ def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 4) -
     save_file({"weight": solution[:-1].T.contiguous(), "bias": solution[-1].contiguous()}, path)
 
 
-def _cached(path: Path, pipe: FluxPipeline, images, views: int = 8) -> Pairs:
+def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        encode(pipe, images, max_sequence_length=SPEC.max_sequence_length, views=views).save(path)
+        stages = components.read(pipe.vae)
+        latents = lambda x: components.encode(x, stages)[-1]
+        encode(pipe, images, max_sequence_length=text.T5_LENGTH, encoder=latents).save(path)
     return Pairs.load(path)

@@ -1,7 +1,7 @@
 """Pairs of latents and text embeddings, computed once and kept on disk, from which the flow is trained."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,17 @@ class Pairs:
         save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, temporary)
         temporary.replace(path)
 
+    def joined(self, other: "Pairs") -> "Pairs":
+        """These pairs and those of `other`, of the same shapes."""
+        each = {
+            name: torch.cat([getattr(self, name), getattr(other, name)]) for name in ("latents", "tokens", "pooled")
+        }
+        return replace(self, **each)
+
+    def first(self, count: int) -> "Pairs":
+        """The first `count` images with all that belongs to them."""
+        return replace(self, **{name: getattr(self, name)[:count] for name in ("latents", "tokens", "pooled")})
+
     @classmethod
     def load(cls, path: Path) -> "Pairs":
         return cls(**load_file(path))
@@ -46,11 +57,16 @@ def encode(
     *,
     max_sequence_length: int,
     views: int = VIEWS,
+    encoder: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> Pairs:
-    """Encode `images`, each (H, H, 3) uint8 RGB at the pipeline's size with its captions, all with as many captions."""
+    """Encode `images`, each (H, H, 3) uint8 RGB at the pipeline's size with its captions, all with as many captions.
+
+    encoder: gives the latents that the pipeline's autoencoder would, where a faster way is known.
+    """
+    encoder = encoder or (lambda x: pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode())
     latents, tokens, pooled = [], [], []
     for image, captions in tqdm(images, desc="encoding", mininterval=5):
-        latents.append(_latents(pipe, image, views))
+        latents.append(_latents(pipe, encoder, image, views))
         t, p, _ = pipe.encode_prompt(captions, max_sequence_length=max_sequence_length)
         tokens.append(t.half())
         pooled.append(p.half())
@@ -59,9 +75,8 @@ def encode(
     return Pairs(*stacked, empty_tokens[0].half(), empty_pooled[0].half())
 
 
-def _latents(pipe: FluxPipeline, image: np.ndarray, views: int) -> torch.Tensor:
+def _latents(pipe: FluxPipeline, encoder: Callable, image: np.ndarray, views: int) -> torch.Tensor:
     turned = [np.rot90(image if v < 4 else image[:, ::-1], v % 4) for v in range(views)]
     x = torch.from_numpy(np.stack(turned)).permute(0, 3, 1, 2).float() / 127.5 - 1  # (V, 3, H, W)
-    z = pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode()
-    z = (z - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+    z = (encoder(x) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
     return pipe._pack_latents(z, *z.shape).half().cpu()

@@ -5,19 +5,23 @@ then carry each attribute in a form that the flow can use at once; they stay fro
 """
 
 import json
-import math
 import random
-import re
-from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config, T5EncoderModel, T5TokenizerFast
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5EncoderModel,
+)
 
 from dermaflux import lesion
 from dermaflux.caption import caption
@@ -25,10 +29,9 @@ from dermaflux.lesion import LesionAttributes
 from dermaflux.training.loop import fit
 
 WIDTH = 128
-CLIP_LENGTH, T5_LENGTH = 112, 96
+CLIP_LENGTH, T5_LENGTH = 112, 32
 END = "<|endoftext|>"
 PRINTABLE = [chr(i) for i in range(33, 127)]
-SPELLING_SCORE = -20.0
 
 SINGLE = {
     "label": lesion.LABELS,
@@ -83,10 +86,11 @@ def targets(attributes: LesionAttributes) -> list[float]:
     return single + [float(value in getattr(attributes, name)) for name, values in MULTIPLE.items() for value in values]
 
 
-def make_tokenizers(captions: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast]:
-    """A byte-pair CLIP tokenizer and a unigram T5 tokenizer, both learned from `captions`.
+def make_tokenizers(captions: list[str]) -> tuple[CLIPTokenizer, PreTrainedTokenizerFast]:
+    """A byte-pair CLIP tokenizer and a unigram tokenizer for the T5, both learned from `captions`.
 
-    The T5 vocabulary holds each word whole, scored by its frequency, and single characters to spell any other.
+    The pieces of the second may span words, so that a phrase is one token and a caption takes T5_LENGTH at most; single
+    characters spell whatever else is written.
     """
     template = CLIPTokenizer()._tokenizer
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
@@ -102,15 +106,26 @@ def make_tokenizers(captions: list[str]) -> tuple[CLIPTokenizer, T5TokenizerFast
     model = json.loads(bpe.to_str())["model"]
     merges = [tuple(pair) for pair in model["merges"]]
 
-    words = Counter(piece for text in captions for piece in re.findall(r"\S+?(?=[.,:;]*(?:\s|$))|[.,:;]", text))
-    total = sum(words.values())
-    pieces = {("" if word in ".,:;" else "▁") + word: math.log(count / total) for word, count in words.items()}
-    spelling = {letter: SPELLING_SCORE for letter in ("▁", *PRINTABLE) if letter not in pieces}
-    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    return (
-        CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=CLIP_LENGTH),
-        T5TokenizerFast(vocab=special + list((pieces | spelling).items()), extra_ids=0, model_max_length=T5_LENGTH),
+    unigram = Tokenizer(models.Unigram())
+    unigram.pre_tokenizer, unigram.decoder = pre_tokenizers.Metaspace(split=False), decoders.Metaspace(split=False)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=3000,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        unk_token="<unk>",
+        initial_alphabet=PRINTABLE,
+        max_piece_length=48,
+        show_progress=False,
     )
+    unigram.train_from_iterator(captions, trainer)
+    unigram.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    phrases = PreTrainedTokenizerFast(
+        tokenizer_object=unigram,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=T5_LENGTH,
+    )
+    return CLIPTokenizer(vocab=model["vocab"], merges=merges, model_max_length=CLIP_LENGTH), phrases
 
 
 class Reader(nn.Module):
@@ -140,7 +155,7 @@ def reading_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def main(out: Path, options: TextOptions) -> None:
     """Train tokenizers and encoders; writes the four folders of a FluxPipeline to `out`."""
     rng = random.Random(options.seed)
-    clip_tokenizer, t5_tokenizer = make_tokenizers([random_caption(rng)[0] for _ in range(20_000)])
+    clip_tokenizer, t5_tokenizer = make_tokenizers([random_caption(rng)[0] for _ in range(8_000)])
     torch.manual_seed(options.seed)
     reader = Reader(
         CLIPTextModel(

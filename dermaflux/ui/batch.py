@@ -79,7 +79,8 @@ def build(context: Context) -> None:
         say(_classify_all(context)), files, [rows, table, summary], show_progress_on=table, **MODEL_EVENT, **PRIVATE
     )
     offer = dict(fn=_offer, inputs=rows, outputs=[download, summary], show_progress="hidden", **PRIVATE)
-    started.then(**offer)
+    for ended in (started.success, started.failure):
+        ended(**offer)
     stop.click(**offer, cancels=started)
 
 

@@ -5,16 +5,20 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dermaflux.caption import MAX_CHARACTERS, caption, read
 from dermaflux.images import Provenance, read_provenance
 from dermaflux.lesion import EXAMPLES, LesionAttributes, plausible
-from dermaflux.models import MAX_SEED, ModelSpec
+from dermaflux.models import MAX_SEED
 from dermaflux.ui import controls as layout
 from dermaflux.ui import fields, score
 from dermaflux.ui.context import ANSWER, LIVE, Context, say
+
+if TYPE_CHECKING:
+    from dermaflux.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def _keep_in_step(context: Context, form: Form, example: gr.Dropdown, surprise: 
     example.input(say(lambda name: filled(EXAMPLES[name])), example, form.everything, **LIVE)
     surprise.click(lambda: surprised(random.SystemRandom().randrange(MAX_SEED)), None, form.everything, **LIVE)
     dropped = form.restore.upload(
-        say(lambda path: restored(context.spec, read_provenance(path))), form.restore, form.everything, **ANSWER
+        say(lambda path: restored(context.generator(), read_provenance(path))), form.restore, form.everything, **ANSWER
     )
     for ended in (dropped.success, dropped.failure):
         ended(lambda: None, None, form.restore, **LIVE)
@@ -160,11 +164,15 @@ def surprised(seed: int) -> list:
     return filled(plausible(seed), [f"A plausible lesion drawn at random (number {seed})."])
 
 
-def restored(spec: ModelSpec, recipe: Provenance) -> list:
+def restored(generator: "Generator", recipe: Provenance) -> list:
     """The form with the description and every setting of `recipe`, saying what stands in the way of the same pixels."""
-    said = ["Restored. Drawn as it stands, it gives the same pixels."]
+    spec, hashes = generator.spec, (generator.model_hash, generator.lora_hash)
     if recipe.model != spec.name:
         said = [f"Restored, but drawn with {recipe.model}; the loaded {spec.name} will draw another image."]
+    elif (recipe.model_hash, recipe.lora_hash) != hashes:
+        said = ["Restored, but drawn with other weights than the loaded ones, which will draw another image."]
+    else:
+        said = ["Restored. Drawn as it stands, it gives the same pixels."]
     if recipe.source is not None:
         said.append("This image is a variation: its source is drawn again first, then varied.")
     settings = dict(zip(fields.SETTINGS, fields.to_settings(recipe), strict=True))

@@ -80,7 +80,7 @@ def wire(context: Context, form: Form, area: draw.DrawArea, images: GalleryArea)
         *shown(area, images), **ANSWER
     )
     images.use.click(
-        say(lambda path: restored(context.spec, read_provenance(path))), area.selected, form.everything, **ANSWER
+        say(lambda path: restored(context.generator(), read_provenance(path))), area.selected, form.everything, **ANSWER
     )
     images.zip.click(say(_bundle), area.kept, images.zip_file, **ANSWER).success(None, None, None, js=CLICK_ZIP)
 

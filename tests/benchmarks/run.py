@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from dermaflux import saliency  # noqa: E402
-from dermaflux.caption import caption  # noqa: E402
+from dermaflux.caption import caption, read  # noqa: E402
 from dermaflux.classifier import Classifier  # noqa: E402
 from dermaflux.generator import Generator  # noqa: E402
 from dermaflux.lesion import plausible  # noqa: E402
@@ -125,6 +125,13 @@ def judging(classifier: Classifier, image: Image.Image) -> Row:
     return Row("Classification with Grad-CAM", statistics.median(seconds(once) for _ in range(REPEATS)), 0.5, "s")
 
 
+def reading() -> Row:
+    """The slowest of texts that try a reader's patience."""
+    units = ("-", "1", "light, ", "asymmetr", "(" * 9 + " ", caption(plausible(3)) + " ")
+    slowest = max(statistics.median(seconds(read, unit * (20_000 // len(unit))) for _ in range(3)) for unit in units)
+    return Row("Reading a caption of 20,000 characters", slowest, 2, "s")
+
+
 @contextmanager
 def server() -> Iterator[tuple[subprocess.Popen, str, float]]:
     """A running `python app.py`: its process, its address, and the seconds until its first answer."""
@@ -177,8 +184,8 @@ def main() -> None:
     """Measure everything and print the table."""
     start, memory = serving()
     generator = Generator.load("nano", device="cpu")
-    drawn = [item.image for item in generator.sample(caption(plausible(0)), SamplingOptions.defaults(generator.spec))]
-    rows = [start, *drawing(generator), judging(Classifier.load("nano"), drawn[-1]), memory]
+    *_, drawn = generator.sample(caption(plausible(0)), SamplingOptions.defaults(generator.spec))
+    rows = [start, *drawing(generator), judging(Classifier.load("nano"), drawn.image), reading(), memory]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| Measured | Target, at most | Here | Here / target | Met |\n|---|---|---|---|---|")

@@ -1,0 +1,86 @@
+"""`python -m dermaflux evaluate <what>`: each prints a Markdown table of figures with n and 95 % intervals."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
+
+Count = Annotated[int, typer.Option(min=20)]
+
+
+@evaluate.command()
+def appearance(count: Count = 500) -> None:
+    """The measured appearance, on phantoms of exactly known attributes."""
+    from dermaflux.evaluation import concordance, figures
+
+    typer.echo(figures.table(concordance.of_phantoms(count)))
+
+
+@evaluate.command()
+def autoencoder(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    split: Annotated[str, typer.Option()] = "val",
+    vae: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True)] = None,
+) -> None:
+    """The embedded autoencoder (or that at --vae), on the images of one split: PSNR in dB."""
+    import numpy as np
+    from diffusers import AutoencoderKL
+
+    from dermaflux.evaluation import figures
+    from dermaflux.models import NANO
+    from dermaflux.training.autoencoder import psnr
+    from dermaflux.training.pixels import load_pixels
+
+    model = AutoencoderKL.from_pretrained(vae or NANO / "vae").eval()
+    scores = psnr(model, load_pixels([manifest], split, model.config.sample_size))
+    typer.echo(figures.table([figures.resampled("PSNR, dB", np.mean, scores.tolist(), aim=32)]))
+
+
+@evaluate.command()
+def concordance(
+    drawn: Annotated[
+        Path | None, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")
+    ] = None,
+    count: Count = 500,
+    lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
+) -> None:
+    """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
+    from dermaflux.evaluation import concordance, figures
+
+    if drawn is not None:
+        wanted, images = concordance.drawn_folder(drawn)
+    else:
+        wanted = concordance.requests(count)
+        images = _drawn(wanted, lora_strength)
+    typer.echo(figures.table(concordance.of_images(wanted, images)))
+
+
+@evaluate.command()
+def sheet(
+    drawn: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")],
+    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)],
+    columns: Annotated[int, typer.Option(min=1)] = 8,
+    side: Annotated[int, typer.Option(min=16, help="of each image, in px")] = 112,
+) -> None:
+    """The images of a drawn folder on one contact sheet that carries their recipes."""
+    from dermaflux.evaluation.sheets import save_sheet
+
+    save_sheet(sorted(drawn.glob("*.png")), out, columns, side)
+
+
+def _drawn(wanted, lora_strength):
+    import numpy as np
+    from tqdm import tqdm
+
+    from dermaflux.caption import caption
+    from dermaflux.generator import Generator, Sample
+    from dermaflux.models import SamplingOptions
+
+    generator = Generator.load("nano")
+    for seed, lesion in enumerate(tqdm(wanted, unit="image", disable=None)):
+        options = SamplingOptions.defaults(generator.spec, seeds=(seed,), lora_strength=lora_strength)
+        for item in generator.sample(caption(lesion, seed), options):
+            if isinstance(item, Sample):
+                yield np.asarray(item.image)

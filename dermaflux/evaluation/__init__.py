@@ -1,0 +1,1 @@
+"""What the embedded models and measures are worth, as tables with intervals."""

@@ -1,0 +1,54 @@
+"""Figures with their intervals, and the Markdown table that holds them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import bootstrap, spearmanr
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value over n items with its 95 % interval; aim: the least it should be, where there is one."""
+
+    name: str
+    value: float
+    interval: tuple[float, float]
+    n: int
+    aim: float | None = None
+
+    def markdown(self) -> str:
+        """The figure's line in a table."""
+        aim, met = ("", "") if self.aim is None else (f">= {self.aim:g}", "yes" if self.value >= self.aim else "**no**")
+        low, high = self.interval
+        return f"| {self.name} | {self.value:.3f} | {low:.3f} to {high:.3f} | {self.n} | {aim} | {met} |"
+
+
+def table(figures: Iterable[Figure]) -> str:
+    """All figures as a Markdown table."""
+    head = "| Figure | Value | 95 % interval | n | Aim | Met |\n|---|---|---|---|---|---|\n"
+    return head + "\n".join(figure.markdown() for figure in figures)
+
+
+def resampled(
+    name: str, statistic: Callable[..., float], *samples: Iterable[float], aim: float | None = None
+) -> Figure:
+    """`statistic` of paired samples, with the percentile bootstrap's interval over items (Efron, 1979)."""
+    samples = [np.asarray(list(sample), float) for sample in samples]
+    value = float(statistic(*samples))
+    found = bootstrap(
+        samples, statistic, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=0
+    ).confidence_interval
+    return Figure(name, value, (float(found.low), float(found.high)), len(samples[0]), aim)
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's rank correlation of two samples; 0 where one does not vary."""
+    return float(np.nan_to_num(spearmanr(a, b).statistic)) if np.ptp(a) and np.ptp(b) else 0.0
+
+
+def f1(hits: np.ndarray, extra: np.ndarray, missed: np.ndarray) -> float:
+    """F1 over all names of all items, from each item's numbers of hits, of extra names and of missed ones."""
+    return float(2 * hits.sum() / max(1, 2 * hits.sum() + extra.sum() + missed.sum()))

@@ -1,0 +1,53 @@
+"""Figures with intervals: what counts as agreement, and the tables that say so."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from sample_recipes import RECIPE
+
+from dermaflux import phantom
+from dermaflux.errors import InputError
+from dermaflux.evaluation import concordance, figures, sheets
+from dermaflux.grid import CHUNK
+from dermaflux.images import save_synthetic
+
+
+def test_perfect_agreement_is_one_and_chance_is_near_zero():
+    numbers = np.arange(200)
+    assert figures.spearman(numbers, numbers) == pytest.approx(1)
+    assert abs(figures.spearman(numbers, np.random.default_rng(0).permutation(200))) < 0.2
+    assert figures.spearman(numbers, np.zeros(200)) == 0
+
+
+def test_an_interval_holds_its_value_and_narrows_with_n():
+    rng = np.random.default_rng(1)
+    few, many = (figures.resampled("mean", np.mean, rng.random(n)) for n in (20, 500))
+    for one in (few, many):
+        assert one.interval[0] < one.value < one.interval[1]
+    assert many.interval[1] - many.interval[0] < few.interval[1] - few.interval[0]
+
+
+def test_the_table_says_whether_an_aim_is_met():
+    text = figures.table([figures.Figure("a", 0.8, (0.7, 0.9), 20, 0.5), figures.Figure("b", 0.4, (0.3, 0.5), 20, 0.5)])
+    assert "| a | 0.800 | 0.700 to 0.900 | 20 | >= 0.5 | yes |" in text
+    assert text.endswith("| **no** |")
+
+
+def test_phantoms_drawn_as_requested_agree_and_others_do_not():
+    wanted = concordance.requests(24)
+    assert {one.diagnosis for one in wanted} == {None} and len({one.tone for one in wanted}) > 5
+    drawn = [phantom.draw(one, seed).image for seed, one in enumerate(wanted)]
+    agreed = {one.name: one.value for one in concordance.of_images(wanted, drawn)}
+    crossed = {one.name: one.value for one in concordance.of_images(wanted, drawn[1:] + drawn[:1])}
+    assert agreed["Tone, Spearman"] > 0.9 and agreed["Size, Spearman"] > 0.8
+    assert all(crossed[name] < agreed[name] for name in agreed if name != "A lesion is found, share")
+
+
+def test_a_sheet_carries_the_recipe_of_each_image(tmp_path):
+    image = Image.new("RGB", (64, 64), "tan")
+    paths = [save_synthetic(image, RECIPE, tmp_path / f"{name}.png") for name in "abc"]
+    with Image.open(sheets.save_sheet(paths, tmp_path / "sheet.png", columns=2, side=32)) as sheet:
+        sheet.load()
+        assert sheet.size == (66, 66) and sheet.text[CHUNK].count('"recipe"') == 3
+    with pytest.raises(InputError, match="no synthetic PNGs"):
+        sheets.save_sheet([], tmp_path / "none.png")

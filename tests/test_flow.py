@@ -1,0 +1,83 @@
+"""The rectified-flow loop on a small transformer: what trains, what is distilled, how it resumes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+
+from dermaflux.training import flow
+from dermaflux.training.flow import FlowOptions
+from dermaflux.training.pairs import Pairs
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+OPTIONS = FlowOptions(steps=24, batch=4, learning_rate=1e-2, warmup=2, distil_from=0.5, precision="no", save_every=6)
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    """Six random images in two views with two wordings."""
+    g = torch.Generator().manual_seed(0)
+    transformer = tiny._transformer().config
+    width, pooled = transformer.joint_attention_dim, transformer.pooled_projection_dim
+    draw = lambda *shape: torch.randn(*shape, generator=g).half()
+    return Pairs(
+        draw(6, 2, 16, transformer.in_channels),
+        draw(6, 2, 8, width),
+        draw(6, 2, pooled),
+        draw(8, width),
+        draw(pooled),
+    )
+
+
+def train(pairs: Pairs, out: Path, stop: int | None = None):
+    """Train a fresh transformer, interrupted once `stop` steps are done; returns its weights."""
+    torch.manual_seed(0)
+    transformer = tiny._transformer()
+
+    def halt(step: int) -> None:
+        if step == stop:
+            raise KeyboardInterrupt
+
+    options = FlowOptions(**{**vars(OPTIONS), "sample_every": 1})
+    try:
+        flow.train(transformer, pairs, out, options, halt)
+    except KeyboardInterrupt:
+        return None
+    return transformer.state_dict()
+
+
+def test_a_run_killed_while_distilling_ends_as_an_unbroken_one(pairs, tmp_path):
+    whole = train(pairs, tmp_path / "whole")
+    assert train(pairs, tmp_path / "broken", stop=20) is None
+    again = train(pairs, tmp_path / "broken")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_the_teacher_is_the_average_as_distillation_began_and_is_lent_for_a_pass_only():
+    weights = [torch.nn.Parameter(torch.ones(3))]
+    average = flow.EMAModel(weights, decay=0.5)
+    teacher = flow._Teacher(weights)
+    teacher.take(average)
+    weights[0].data.fill_(5)
+    average.step(weights)
+    teacher.take(average)
+    with teacher.lent():
+        assert weights[0].eq(1).all()
+    assert weights[0].eq(5).all()
+
+
+def test_every_second_step_of_the_last_part_distils_guidance(pairs, tmp_path):
+    train(pairs, tmp_path)
+    with (tmp_path / "loss.csv").open(newline="") as stream:
+        [row] = csv.DictReader(stream)
+    assert float(row["matching"]) > 0 and float(row["distillation"]) >= 0
+
+
+def test_time_is_drawn_towards_noise_as_the_options_say(pairs):
+    late = flow._Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.8, time_spread=1.5), "cpu")
+    even = flow._Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.0, time_spread=1.0), "cpu")
+    torch.manual_seed(0)
+    shares = [(one._batch(0.1)[1] > 0.95).float().mean().item() for one in (late, even)]
+    assert 0.05 < shares[0] < 0.1 and shares[1] < 0.01
