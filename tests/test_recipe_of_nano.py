@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import tiny
+import torch
 from PIL import Image
 
 from dermaflux import appearance, phantom
@@ -9,7 +11,8 @@ from dermaflux.caption import parse
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training import nano
+from dermaflux.training import autoencoder, nano
+from dermaflux.training.autoencoder import AutoencoderOptions
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
 
@@ -65,3 +68,9 @@ def test_pairs_hold_each_image_and_its_change_with_as_many_captions(tmp_path):
         assert [image.shape for image, _ in pair] == [(256, 256, 3)] * 2
         assert [len(captions) for _, captions in pair] == [nano.WORDINGS] * 2
         assert not np.array_equal(pair[0][0], pair[1][0])
+
+
+def test_only_an_autoencoder_made_linear_is_encoded_the_fast_way():
+    pixels = torch.stack([torch.from_numpy(drawn(seed)).permute(2, 0, 1) for seed in range(4)])
+    assert nano._linear_encoder(autoencoder.start(pixels, AutoencoderOptions(fitted=4))[0]) is not None
+    assert nano._linear_encoder(tiny._autoencoder()) is None
