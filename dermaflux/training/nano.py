@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,7 +69,9 @@ def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOption
     drawn: pairs of phantoms, as many of which join as make a fifth of all, to keep what real images seldom show.
     """
     pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
-    pairs = _cached(out / "pairs.safetensors", pipe, real_images(manifests, options.flow.seed))
+    pairs = _cached(
+        out / "pairs.safetensors", pipe, real_images(manifests, options.flow.seed, pipe.vae.config.sample_size)
+    )
     if drawn is not None:
         pairs = pairs.joined(Pairs.load(drawn).first(len(pairs.latents) // 4))
     lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
@@ -77,19 +80,21 @@ def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOption
 def _sampler(pipe: FluxPipeline, out: Path, seed: int, count: int = 16) -> Callable[[int], None]:
     """What draws a sheet of plausible lesions to `out/samples` during a run, always the same ones."""
 
+    size, length = pipe.vae.config.sample_size, pipe.tokenizer_2.model_max_length
+
     def draw(step: int) -> None:
-        sheet = Image.new("RGB", (4 * SIZE, count // 4 * SIZE))
+        sheet = Image.new("RGB", (4 * size, count // 4 * size))
         for i in range(count):
             image = pipe(
                 caption(plausible(seed + i), i),
                 num_inference_steps=SPEC.steps,
                 guidance_scale=1.0,
-                height=SIZE,
-                width=SIZE,
-                max_sequence_length=text.T5_LENGTH,
+                height=size,
+                width=size,
+                max_sequence_length=length,
                 generator=torch.Generator().manual_seed(i),
             ).images[0]
-            sheet.paste(image, (i % 4 * SIZE, i // 4 * SIZE))
+            sheet.paste(image, (i % 4 * size, i // 4 * size))
         save_marked(sheet, f"Lesions drawn after {step} steps of training.", (), out / "samples" / f"{step:06d}.png")
 
     pipe.set_progress_bar_config(disable=True)
@@ -132,21 +137,23 @@ def _phantom(seed: int) -> Captioned:
     return drawn.image, wordings(drawn.attributes, seed)
 
 
-def real_images(manifests: list[Path], seed: int) -> Iterator[Captioned]:
-    """The train split, each image as it is and once changed, with captions from its measured appearance and diagnosis.
+def real_images(manifests: list[Path], seed: int, size: int = SIZE) -> Iterator[Captioned]:
+    """The train split at `size` px, each image as it is and once changed, worded by its measured appearance and diagnosis.
 
     Every second change is a darker skin (`darkened`), the others a closer look (`magnified`): both are seldom in the
     data, and are named by the captions.
     """
     rows = [row for path in manifests for row in manifest.read(path, "train")]
     with _workers() as pool:
-        yield from chain.from_iterable(pool.map(_real, rows, range(seed, seed + len(rows)), chunksize=16))
+        yield from chain.from_iterable(
+            pool.map(partial(_real, size=size), rows, range(seed, seed + len(rows)), chunksize=16)
+        )
 
 
-def _real(row: manifest.Row, seed: int) -> list[Captioned]:
+def _real(row: manifest.Row, seed: int, size: int = SIZE) -> list[Captioned]:
     rng = np.random.default_rng(seed)
     with Image.open(row.path) as image:
-        rgb = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+        rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
     changed = darkened(rgb, rng) if seed % 2 else magnified(rgb, rng)
     return [(one, wordings(describe(one, row), 2 * seed + k)) for k, one in enumerate((rgb, changed))]
 
@@ -191,7 +198,12 @@ def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
 def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 8) -> None:
     """Fit the linear map from a latent to a patch of RGB on 256 decoded images of `pairs`; writes safetensors."""
     chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
-    latents = pipe._unpack_latents(pairs.latents[chosen, 0].float(), SIZE, SIZE, pipe.vae_scale_factor)
+    latents = pipe._unpack_latents(
+        pairs.latents[chosen, 0].float(),
+        pipe.vae.config.sample_size,
+        pipe.vae.config.sample_size,
+        pipe.vae_scale_factor,
+    )
     scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     pixels = torch.cat([pipe.vae.decode(z).sample for z in scaled.split(16)]).clamp(-1, 1) / 2 + 0.5
     small = F.pixel_unshuffle(F.interpolate(pixels, size=latents.shape[-1] * patch, mode="area"), patch)
@@ -204,7 +216,9 @@ def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 8) -
 def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        encode(pipe, images, max_sequence_length=text.T5_LENGTH, encoder=_linear_encoder(pipe.vae)).save(path)
+        encode(
+            pipe, images, max_sequence_length=pipe.tokenizer_2.model_max_length, encoder=_linear_encoder(pipe.vae)
+        ).save(path)
     return Pairs.load(path)
 
 
