@@ -138,7 +138,7 @@ def _phantom(seed: int) -> Captioned:
 
 
 def real_images(manifests: list[Path], seed: int, size: int = SIZE) -> Iterator[Captioned]:
-    """The train split at `size` px, each image as it is and once changed, worded by its measured appearance and diagnosis.
+    """The train split at `size` px, each image as it is and once changed, worded by measured appearance and diagnosis.
 
     Every second change is a darker skin (`darkened`), the others a closer look (`magnified`): both are seldom in the
     data, and are named by the captions.
