@@ -216,9 +216,12 @@ def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 8) -
 def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # more would spin where the workers that draw need the cores
         encode(
             pipe, images, max_sequence_length=pipe.tokenizer_2.model_max_length, encoder=_linear_encoder(pipe.vae)
         ).save(path)
+        torch.set_num_threads(threads)
     return Pairs.load(path)
 
 

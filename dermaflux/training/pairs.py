@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 VIEWS = 8
 """The quarter turns of an image and of its mirror image: a lesion has no up or down."""
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,13 @@ def encode(
     """
     encoder = encoder or (lambda x: pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode())
     latents, tokens, pooled = [], [], []
-    for image, captions in tqdm(images, desc="encoding", mininterval=5):
-        latents.append(_latents(pipe, encoder, image, views))
+    rest = iter(tqdm(images, desc="encoding", mininterval=5))
+    while some := list(islice(rest, BATCH)):
+        latents += [_latents(pipe, encoder, image, views) for image, _ in some]
+        captions = [caption for _, several in some for caption in several]
         t, p, _ = pipe.encode_prompt(captions, max_sequence_length=max_sequence_length)
-        tokens.append(t.half())
-        pooled.append(p.half())
+        tokens += t.half().unflatten(0, (len(some), -1))
+        pooled += p.half().unflatten(0, (len(some), -1))
     empty_tokens, empty_pooled, _ = pipe.encode_prompt("", max_sequence_length=max_sequence_length)
     stacked = torch.stack(latents), torch.stack(tokens), torch.stack(pooled)
     return Pairs(*stacked, empty_tokens[0].half(), empty_pooled[0].half())
