@@ -57,9 +57,37 @@ def concordance(
     typer.echo(figures.table(concordance.of_images(wanted, images)))
 
 
+Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="real images, with the splits train and val")]
+Drawn = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")]
+Judge = Annotated[
+    Path, typer.Option("--features", metavar="FILE.tflite", exists=True, help="an ImageNet MobileNetV2, quantised")
+]
+
+
+@evaluate.command()
+def realism(real: Manifest, drawn: Drawn, judge: Judge) -> None:
+    """How close the drawn images lie to the training images, and whether they copy them."""
+    from dermaflux.data.features import Features
+    from dermaflux.evaluation import figures
+    from dermaflux.evaluation.realism import compare
+
+    typer.echo(figures.table(compare(real, drawn, Features(judge))))
+
+
+@evaluate.command()
+def nearest(
+    real: Manifest, drawn: Drawn, judge: Judge, out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)]
+) -> None:
+    """A sheet of 16 drawn images, each beside the training image nearest to it."""
+    from dermaflux.data.features import Features
+    from dermaflux.evaluation.realism import save_nearest
+
+    typer.echo("\n".join(save_nearest(real, drawn, Features(judge), out)))
+
+
 @evaluate.command()
 def sheet(
-    drawn: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")],
+    drawn: Drawn,
     out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)],
     columns: Annotated[int, typer.Option(min=1)] = 8,
     side: Annotated[int, typer.Option(min=16, help="of each image, in px")] = 112,

@@ -11,17 +11,22 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value over n items with its 95 % interval; aim: the least it should be, where there is one."""
+    """One measured value over n items with its 95 % interval; aim: the least it should be, or the most, where there is
+    one."""
 
     name: str
     value: float
     interval: tuple[float, float]
     n: int
     aim: float | None = None
+    most: bool = False
 
     def markdown(self) -> str:
         """The figure's line in a table."""
-        aim, met = ("", "") if self.aim is None else (f">= {self.aim:g}", "yes" if self.value >= self.aim else "**no**")
+        aim, met = "", ""
+        if self.aim is not None:
+            reached = self.value <= self.aim if self.most else self.value >= self.aim
+            aim, met = f"{'<=' if self.most else '>='} {self.aim:g}", "yes" if reached else "**no**"
         low, high = self.interval
         return f"| {self.name} | {self.value:.3f} | {low:.3f} to {high:.3f} | {self.n} | {aim} | {met} |"
 
@@ -33,7 +38,11 @@ def table(figures: Iterable[Figure]) -> str:
 
 
 def resampled(
-    name: str, statistic: Callable[..., float], *samples: Iterable[float], aim: float | None = None
+    name: str,
+    statistic: Callable[..., float],
+    *samples: Iterable[float],
+    aim: float | None = None,
+    most: bool = False,
 ) -> Figure:
     """`statistic` of paired samples, with the percentile bootstrap's interval over items (Efron, 1979)."""
     samples = [np.asarray(list(sample), float) for sample in samples]
@@ -41,7 +50,7 @@ def resampled(
     found = bootstrap(
         samples, statistic, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=0
     ).confidence_interval
-    return Figure(name, value, (float(found.low), float(found.high)), len(samples[0]), aim)
+    return Figure(name, value, (float(found.low), float(found.high)), len(samples[0]), aim, most)
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
