@@ -114,6 +114,10 @@ def lora(
 def classifier(
     manifests: Manifests,
     out: Out,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.tflite", dir_okay=False, exists=True, help="an ImageNet MobileNetV2 to learn from"),
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -121,9 +125,11 @@ def classifier(
     others: Others = None,
 ) -> None:
     """The classifier, on all but the test split of manifests: writes DIR/classifier."""
+    from dermaflux.data.features import Features
     from dermaflux.training.classifier import ClassifierOptions, train
 
-    train(manifests, out, _options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed))
+    options = _options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    train(manifests, out, options, Features(teacher).of if teacher else None)
 
 
 def _options(kind: type[Options], others: Sequence[str] | None, **given: Any) -> Options:

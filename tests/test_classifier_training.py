@@ -1,8 +1,10 @@
 """Training and calibrating the classifier."""
 
 import _thread
+import csv
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,14 +14,14 @@ from tiny_classifier import TINY, rows, write_manifest
 
 from dermaflux.classifier import Classifier
 from dermaflux.errors import DataError
-from dermaflux.training import calibration
+from dermaflux.training import calibration, views
 from dermaflux.training import classifier as training
 
 
 def test_training_writes_a_classifier_measured_on_images_held_out(trained):
     card = Classifier.load(trained / "run" / "classifier").card
-    assert card.operating_point.n == 10
-    assert "held-out" in card.operating_point.measured_on
+    assert card.operating_point.n == 50
+    assert "5 times a part held out" in card.operating_point.measured_on
     assert card.gate.false_alarm_rate <= 0.02
     assert card.operating_point.sensitivity >= 0.95
     assert f"AUC {card.auc:.3f}" in (trained / "run" / "classifier" / "README.md").read_text()
@@ -27,7 +29,7 @@ def test_training_writes_a_classifier_measured_on_images_held_out(trained):
 
 def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path):
     def interrupt():
-        while not (tmp_path / "checkpoint" / "step").exists():
+        while not (tmp_path / "fold-1" / "checkpoint" / "step").exists():
             time.sleep(0.002)
         _thread.interrupt_main()
 
@@ -48,9 +50,7 @@ def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_toge
     rows += [{"label": "benign", "split": "test", "patient_id": "z"}]
     path = write_manifest(tmp_path, rows)
     held = []
-    for fold in range(5):
-        options = training.ClassifierOptions(fold=fold)
-        train, held_out = training.divide([path], options)
+    for train, held_out in training.divide(training.read_rows([path]), training.ClassifierOptions()):
         patients = [
             {row.values["patient_id"] for row in part if row.values["patient_id"]} for part in (train, held_out)
         ]
@@ -59,6 +59,38 @@ def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_toge
         assert len(train) + len(held_out) == 52
         held += [row.path for row in held_out]
     assert len(held) == len(set(held)) == 50
+
+
+def two_splits() -> list[dict]:
+    labels = ["benign"] * 12 + ["malignant"] * 8
+    return [{"label": label, "split": split} for split in ("train", "val") for label in labels]
+
+
+def test_a_spared_split_is_measured_and_not_learned(tmp_path):
+    path = write_manifest(tmp_path, two_splits())
+    training.train([path], tmp_path / "run", replace(TINY, spared="val"))
+    card = Classifier.load(tmp_path / "run" / "classifier").card
+    assert card.operating_point.n == 20 and "held out of its training" in card.operating_point.measured_on
+    assert card.trained_on.count("20 of them") == 1
+    with pytest.raises(DataError, match="split “none”"):
+        training.train([path], tmp_path / "other", replace(TINY, spared="none"))
+
+
+def test_the_features_of_a_teacher_are_learned_before_the_labels(tmp_path):
+    asked = []
+
+    def brightness(images) -> np.ndarray:
+        pixels = [np.asarray(image, np.float32) for image in images]
+        asked.append(len(pixels))
+        return np.stack([[one.mean(), one[..., 0].mean(), one.std()] for one in pixels])
+
+    options = replace(TINY, steps=60, views=2, lessons=16, labels_from=0.9, spared="val")
+    training.train([write_manifest(tmp_path, two_splits())], tmp_path / "run", options, brightness)
+    with (tmp_path / "run" / "fold-0" / "loss.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert sum(asked) == 40
+    assert float(lines[-1]["lesson"]) < 0.8 * float(lines[0]["lesson"])
+    assert not lines[0]["loss"] and lines[-1]["loss"]
 
 
 def test_too_few_images_of_a_class_are_refused(tmp_path):
@@ -77,11 +109,11 @@ def test_an_unreadable_image_is_named(tmp_path):
 
 def test_views_stay_in_range_and_only_borders_are_covered():
     torch.manual_seed(0)
-    views = training.augment(torch.full((64, 3, 80, 80), 128, dtype=torch.uint8), 64)
-    assert views.shape == (64, 3, 64, 64) and views.min() >= 0 and views.max() <= 1
-    centre = views[:, :, 16:48, 16:48].flatten(2)
+    seen = views.augment(torch.full((64, 3, 80, 80), 128, dtype=torch.uint8), 64)
+    assert seen.shape == (64, 3, 64, 64) and seen.min() >= 0 and seen.max() <= 1
+    centre = seen[:, :, 16:48, 16:48].flatten(2)
     assert (centre.amax(2) - centre.amin(2)).max() < 1e-5
-    spread = (views.flatten(2).amax(2) - views.flatten(2).amin(2)).amax(1)
+    spread = (seen.flatten(2).amax(2) - seen.flatten(2).amin(2)).amax(1)
     assert 10 < int((spread > 0.02).sum()) < 54
 
 

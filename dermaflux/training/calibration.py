@@ -1,11 +1,12 @@
-"""Calibrate a trained classifier on held-out images: bias and temperature, operating point, gate, figures.
+"""Calibrate a trained classifier on answers to held-out images: bias and temperature, operating point, gate, figures.
 
 Bias and temperature are fitted together (Platt, 1999; Guo et al., arXiv 1706.04599), so that probabilities of a model
 trained on balanced classes hold for the prevalence among the held-out images. The gate is the squared Mahalanobis
 distance (Lee et al., arXiv 1807.03888) under a Ledoit-Wolf covariance.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -32,38 +33,49 @@ def open_rgb(row: manifest.Row) -> Image.Image:
         raise DataError(f"{row.path} cannot be read as an image: {error}.") from error
 
 
-def calibrate(classifier: Classifier, rows: list[manifest.Row], held_out: list[manifest.Row]) -> Classifier:
-    """The classifier with bias, temperature, operating point and gate fitted and its card filled in.
+@dataclass(frozen=True)
+class HeldOut:
+    """A classifier's answers on N images that it did not learn from: logits (N, 2), the gate's distances (N,), and the
+    truth (N,), an index into LABELS."""
 
-    rows: real training images, for the gate's mean and covariance. held_out: for everything else.
+    logits: torch.Tensor
+    distances: torch.Tensor
+    truth: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence["HeldOut"]) -> "HeldOut":
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+def calibrate(classifier: Classifier, held_out: HeldOut, folds: int) -> Classifier:
+    """The classifier with bias, temperature, operating point and the gate's threshold fitted and its card filled in.
+
+    held_out: the answers on all images held out from `folds` trainings (1: from this classifier's own).
     """
     card = classifier.card
-    logits, features = classifier.measure([open_rgb(row) for row in held_out])
-    truth = torch.tensor([LABELS.index(row.label) for row in held_out])
-    temperature, bias = fit_temperature(logits, truth)
+    temperature, bias = fit_temperature(held_out.logits, held_out.truth)
     with torch.no_grad():
         classifier.model.head.bias += torch.stack([torch.zeros(()), bias * temperature])
-    scores = ((logits[:, 1] - logits[:, 0]) / temperature + bias).sigmoid().double().numpy()
-    malignant = truth.numpy() == MALIGNANT
-
-    _, known = classifier.measure([open_rgb(row) for row in rows])
-    covariance = LedoitWolf().fit(known.double().numpy())
-    classifier = replace(
-        classifier,
-        gate_mean=torch.tensor(covariance.location_, dtype=torch.float32),
-        gate_precision=torch.tensor(covariance.precision_, dtype=torch.float32),
-    )
-    distances = classifier.distances(features).numpy()
+    lead = held_out.logits[:, MALIGNANT] - held_out.logits[:, 1 - MALIGNANT]
+    scores = (lead / temperature + bias).sigmoid().double().numpy()
+    malignant, distances = held_out.truth.numpy() == MALIGNANT, held_out.distances.numpy()
     threshold = float(np.quantile(distances, 1 - FALSE_ALARM_RATE, method="higher")) * (1 + 1e-4)  # spares rounding
+    how = f"{folds} times a part held out of a training of its own" if folds > 1 else "held out of its training"
     card = replace(
         card,
         temperature=float(temperature),
         auc=float(roc_auc_score(malignant, scores)),
         auc_interval=auc_interval(malignant, scores),
-        operating_point=operating_point(malignant, scores),
-        gate=GateSpec(card.gate.layers, threshold, float((distances > threshold).mean()), len(held_out)),
+        operating_point=operating_point(malignant, scores, how),
+        gate=GateSpec(card.gate.layers, threshold, float((distances > threshold).mean()), len(distances)),
     )
     return replace(classifier, card=card)
+
+
+def fit_gate(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean (D,) and precision (D, D) of gate features (N, D) of real lesions."""
+    covariance = LedoitWolf().fit(features.double().numpy())
+    return tuple(torch.tensor(one, dtype=torch.float32) for one in (covariance.location_, covariance.precision_))
 
 
 def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,8 +100,9 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Te
     return (-slope.detach()).exp().float(), bias.detach().float()
 
 
-def operating_point(malignant: np.ndarray, scores: np.ndarray) -> OperatingPoint:
-    """The highest threshold with a sensitivity of at least 0.95; malignant (N,) bool, scores (N,) in [0, 1]."""
+def operating_point(malignant: np.ndarray, scores: np.ndarray, how: str = "held out") -> OperatingPoint:
+    """The highest threshold with a sensitivity of at least 0.95; malignant (N,) bool, scores (N,) in [0, 1]; how they
+    were held out."""
     ranked = np.sort(scores[malignant])[::-1]
     threshold = float(ranked[int(np.ceil(SENSITIVITY * len(ranked))) - 1]) * (1 - 1e-6)  # spares rounding in float32
     found, spared = scores[malignant] >= threshold, scores[~malignant] < threshold
@@ -100,8 +113,8 @@ def operating_point(malignant: np.ndarray, scores: np.ndarray) -> OperatingPoint
         specificity=float(spared.mean()),
         specificity_interval=wilson(spared),
         n=len(scores),
-        measured_on=f"{len(scores)} held-out real images ({int(malignant.sum())} malignant) that took no part in "
-        "training but on which threshold and temperature were chosen, so that the figures are somewhat optimistic",
+        measured_on=f"{len(scores)} real images ({int(malignant.sum())} malignant), {how}; threshold and temperature "
+        "were chosen on them, so that the figures are somewhat optimistic",
     )
 
 
