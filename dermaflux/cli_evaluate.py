@@ -85,6 +85,38 @@ def nearest(
     typer.echo("\n".join(save_nearest(real, drawn, Features(judge), out)))
 
 
+Judged = Annotated[str, typer.Option("--classifier", help="a name or a folder")]
+
+
+@evaluate.command()
+def classifier(manifest: Manifest, name: Judged = "nano", split: Annotated[str, typer.Option()] = "val") -> None:
+    """A classifier, on the images of one split: AUC, sensitivity, specificity, images refused."""
+    from dermaflux.classifier import Classifier
+    from dermaflux.evaluation import classifying, figures
+
+    typer.echo(figures.table(classifying.of_split(Classifier.load(name), manifest, split)))
+
+
+@evaluate.command()
+def gate(name: Judged = "nano", count: Count = 500) -> None:
+    """The classifier's gate, on images that show no lesion: textures, drawings, faces, photographs."""
+    from dermaflux.classifier import Classifier
+    from dermaflux.evaluation import classifying, figures
+
+    typer.echo(figures.table(classifying.of_non_lesions(Classifier.load(name), count)))
+
+
+@evaluate.command()
+def saliency(
+    name: Judged = "nano", count: Count = 200, method: Annotated[str, typer.Option(help="saliency method")] = "gradcam"
+) -> None:
+    """How much of the classifier's saliency lies inside the lesion of phantoms, against random controls."""
+    from dermaflux.classifier import Classifier
+    from dermaflux.evaluation import classifying, figures
+
+    typer.echo(figures.table(classifying.of_saliency(Classifier.load(name), count, method)))
+
+
 @evaluate.command()
 def sheet(
     drawn: Drawn,

@@ -1,0 +1,93 @@
+"""What a classifier is worth beside its card: on a split of real images, at the gate, and where it looks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
+
+from dermaflux import appearance, phantom, saliency
+from dermaflux.classifier import Classifier, create_model
+from dermaflux.data import manifest
+from dermaflux.evaluation import non_lesions
+from dermaflux.evaluation.figures import Figure, resampled
+from dermaflux.images import open_untrusted
+
+FIRST_PHANTOM = 6_000_000
+"""Seed from where on phantoms are drawn: none that training uses."""
+
+
+def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
+    """AUC, sensitivity and specificity on the real images of one split, and the share that the gate refuses."""
+    rows = manifest.read(path, split)
+    images = [open_untrusted(row.path) for row in tqdm(rows, desc="reading images", disable=None)]
+    found = classifier.predict(images)
+    malignant = np.array([row.label == "malignant" for row in rows])
+    scores = np.array([one.p_malignant for one in found])
+    called = np.array([one.decision == "malignant" for one in found])
+    return [
+        resampled("AUC", _auc, malignant, scores, aim=0.78),
+        resampled("Sensitivity at the operating point", np.mean, called[malignant]),
+        resampled("Specificity there", np.mean, ~called[~malignant]),
+        resampled("Refused by the gate", np.mean, [not one.lesion_like for one in found], aim=0.02, most=True),
+        resampled("Refused by gate or outline", np.mean, ~_passed(classifier, images)),
+    ]
+
+
+def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:
+    """The share of `count` non-lesions that is refused, by kind and in all; by the gate, or for want of an outline."""
+    refused = {}
+    for kind in non_lesions.KINDS:
+        images = [non_lesions.draw(kind, seed) for seed in range(count // len(non_lesions.KINDS))]
+        refused[kind] = ~_passed(classifier, images)
+    every = np.concatenate(list(refused.values()))
+    return [
+        *(resampled(f"Refused, {kind}", np.mean, hits) for kind, hits in refused.items()),
+        resampled("Refused, all", np.mean, every, aim=0.95),
+    ]
+
+
+def of_saliency(classifier: Classifier, count: int, method: str = "gradcam") -> list[Figure]:
+    """The share of saliency inside the lesion of `count` phantoms: the classifier's, that of the same network with
+    random weights (new ones for each phantom), and that of random maps. Empty maps are counted and left out."""
+    side = max(classifier.model.patch_embed.grid_size)
+    shares = {"trained": [], "untrained": [], "random": [], "area": []}
+    for seed in tqdm(range(FIRST_PHANTOM, FIRST_PHANTOM + count), desc="explaining", disable=None):
+        drawn = phantom.draw(phantom.random_attributes(seed), seed)
+        torch.manual_seed(seed)
+        untrained = replace(classifier, model=create_model(classifier.card).eval().requires_grad_(False))
+        for name, one in (("trained", classifier), ("untrained", untrained)):
+            found = saliency.explain(one, Image.fromarray(drawn.image), method)
+            shares[name].append(np.nan if found.empty else _inside(found.values, drawn.mask))
+        noise = np.random.default_rng(seed).random((side, side), np.float32)
+        shares["random"].append(_inside(cv2.resize(noise, drawn.mask.shape[::-1]), drawn.mask))
+        shares["area"].append(drawn.mask.mean())
+    trained, untrained, chance, area = (np.array(values) for values in shares.values())
+    seen, seen_untrained = ~np.isnan(trained), ~np.isnan(untrained)
+    return [
+        resampled("Share of the image that is lesion", np.mean, area),
+        resampled("Maps that are not empty", np.mean, seen),
+        resampled("Saliency inside the lesion", np.mean, trained[seen]),
+        resampled("the same, random weights", np.mean, untrained[seen_untrained]),
+        resampled("the same, random maps", np.mean, chance),
+        resampled("Lead over random maps", np.mean, (trained - chance)[seen], aim=0),
+    ]
+
+
+def _passed(classifier: Classifier, images: Sequence[Image.Image]) -> np.ndarray:
+    """Whether the page would show each image's classification without reserve: (N,) bool."""
+    gate = [one.lesion_like for one in classifier.predict(images)]
+    return np.array([passed and appearance.measure(image).found for passed, image in zip(gate, images, strict=True)])
+
+
+def _inside(values: np.ndarray, mask: np.ndarray) -> float:
+    return float(values[mask].sum() / max(values.sum(), 1e-9))
+
+
+def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
+    return float(roc_auc_score(truth > 0.5, scores)) if 0 < truth.mean() < 1 else 0.5
