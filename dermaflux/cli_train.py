@@ -95,6 +95,9 @@ def lora(
         Path | None,
         typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors of the base, to join in"),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a LoRA to go on from")
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = 1e-3,
@@ -107,7 +110,7 @@ def lora(
     from dermaflux.training.nano import train_lora
 
     flow = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow), drawn)
+    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow, start=start), drawn)
 
 
 @train.command()

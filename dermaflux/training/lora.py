@@ -35,12 +35,14 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained."""
+    """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained. start: the
+    folder of an adapter to go on from, whose rank, alpha and targets then hold."""
 
     rank: int = 64
     alpha: int = 64
     targets: tuple[str, ...] = TARGETS
     flow: FlowOptions = field(default_factory=lambda: FlowOptions(learning_rate=1e-3))
+    start: Path | None = None
 
 
 def train(
@@ -56,14 +58,19 @@ def train(
     """
     transformer = pipe.transformer.requires_grad_(False)
     torch.manual_seed(options.flow.seed)
-    config = LoraConfig(
-        r=options.rank, lora_alpha=options.alpha, target_modules=list(options.targets), init_lora_weights="gaussian"
-    )
-    transformer.add_adapter(config)
+    if options.start is None:
+        config = LoraConfig(
+            r=options.rank, lora_alpha=options.alpha, target_modules=list(options.targets), init_lora_weights="gaussian"
+        )
+        transformer.add_adapter(config)
+    else:
+        pipe.load_lora_weights(options.start, adapter_name="default")
+        for name, parameter in transformer.named_parameters():
+            parameter.requires_grad_("lora_" in name)
     flow.train(transformer, pairs, out, options.flow, sample)
     layers = {name: tensor.to(torch.bfloat16) for name, tensor in get_peft_model_state_dict(transformer).items()}
     FluxPipeline.save_lora_weights(
         out / "lora",
         transformer_lora_layers=layers,
-        transformer_lora_adapter_metadata=config.to_dict(),
+        transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
     )

@@ -1,0 +1,59 @@
+"""Training a LoRA: the base stays as it is, and an adapter can be gone on from."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from diffusers import FluxPipeline
+from safetensors.torch import load_file
+
+from dermaflux import phantom
+from dermaflux.caption import caption
+from dermaflux.training import lora
+from dermaflux.training.flow import FlowOptions
+from dermaflux.training.lora import LoraOptions
+from dermaflux.training.pairs import Pairs, encode
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+FLOW = FlowOptions(steps=4, batch=4, learning_rate=1e-2, warmup=1, distil_from=1.0, precision="no", ema=0.1)
+
+
+def pipeline(folder: Path) -> FluxPipeline:
+    return FluxPipeline.from_pretrained(folder / "pipeline", dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny_folder) -> Pairs:
+    """Four phantoms with two wordings each."""
+    lesions = [phantom.random_attributes(seed) for seed in range(4)]
+    images = [
+        (phantom.draw(one, seed, size=tiny.SIZE).image, [caption(one, k) for k in range(2)])
+        for seed, one in enumerate(lesions)
+    ]
+    return encode(pipeline(tiny_folder), images, max_sequence_length=64, views=2)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "lora" / "pytorch_lora_weights.safetensors")
+
+
+def test_only_the_adapter_is_trained(tiny_folder, pairs, tmp_path):
+    pipe = pipeline(tiny_folder)
+    before = {name: value.clone() for name, value in pipe.transformer.state_dict().items()}
+    lora.train(pipe, pairs, tmp_path, LoraOptions(rank=2, alpha=2, flow=FLOW))
+    after = {name.replace(".base_layer", ""): value for name, value in pipe.transformer.state_dict().items()}
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert any(value.any() for name, value in weights(tmp_path).items() if "lora_B" in name)
+
+
+def test_an_adapter_is_gone_on_from(tiny_folder, pairs, tmp_path):
+    lora.train(pipeline(tiny_folder), pairs, tmp_path / "first", LoraOptions(rank=2, alpha=2, flow=FLOW))
+    still = FlowOptions(**{**vars(FLOW), "learning_rate": 0.0})
+    for name, flow in (("still", still), ("on", FLOW)):
+        options = LoraOptions(flow=flow, start=tmp_path / "first" / "lora")
+        lora.train(pipeline(tiny_folder), pairs, tmp_path / name, options)
+    first, same, other = (weights(tmp_path / name) for name in ("first", "still", "on"))
+    assert first.keys() == same.keys() == other.keys()
+    assert all(torch.allclose(first[name], same[name], atol=1e-6) for name in first)
+    assert not all(torch.allclose(first[name], other[name], atol=1e-6) for name in first)
