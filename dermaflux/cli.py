@@ -16,6 +16,7 @@ from tqdm import tqdm
 from typer.core import TyperGroup
 
 from dermaflux.cli_evaluate import evaluate
+from dermaflux.cli_sweep import sweep
 from dermaflux.cli_train import train
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
+app.command()(sweep)
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files, folders or ZIPs of images")]
 Table = Annotated[Path | None, typer.Option(metavar="FILE.csv", dir_okay=False, help="default: standard output")]

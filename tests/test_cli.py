@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import subprocess
 import sys
 import zipfile
@@ -18,6 +19,7 @@ from dermaflux.caption import parse
 from dermaflux.classifier import Classifier
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.grid import CHUNK
 from dermaflux.images import open_untrusted, read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes
 from dermaflux.models import MODELS
@@ -249,3 +251,30 @@ def test_the_module_runs_as_a_program(pictures):
     assert done.returncode == 1
     assert done.stdout == "file,asymmetry,border,colours,size,ita,lesion_share\n"
     assert "broken.jpg: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_sweep_writes_a_grid_with_every_recipe(monkeypatch, tiny_folder, tmp_path):
+    monkeypatch.setitem(MODELS, "tiny", tiny.spec(tiny_folder))
+    out = tmp_path / "grid.png"
+    axes = ("--x", "tone=1,8", "--y", "lora_strength=0,1", "--caption", "A benign lesion.")
+    result = run("sweep", "--model", "tiny", "--out", out, *axes, "--seed", 3, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    with Image.open(out) as image:
+        image.load()
+        recipes = [record["recipe"] for record in json.loads(image.text[CHUNK])]
+    assert [(one["attributes"]["tone"], one["lora_strength"], one["seed"]) for one in recipes] == [
+        (1, 0.0, 3),
+        (8, 0.0, 3),
+        (1, 1.0, 3),
+        (8, 1.0, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("axis", "sentence"),
+    [("tone", "is not NAME=VALUES"), ("weight=1,2", "weight"), ("tone=1,99", "99"), ("tone=", "value")],
+)
+def test_wrong_use_of_sweep_ends_with_a_sentence(axis, sentence, tmp_path):
+    result = run("sweep", "--out", tmp_path / "grid.png", "--x", axis)
+    assert result.exit_code == 2 and sentence in result.stderr
+    assert not (tmp_path / "grid.png").exists()
