@@ -75,6 +75,16 @@ def realism(real: Manifest, drawn: Drawn, judge: Judge) -> None:
 
 
 @evaluate.command()
+def usefulness(real: Manifest, drawn: Drawn, judge: Judge) -> None:
+    """What the drawn images are worth to a classifier of real ones: instead of the training images, and beside them."""
+    from dermaflux.data.features import Features
+    from dermaflux.evaluation import figures
+    from dermaflux.evaluation.usefulness import compare
+
+    typer.echo(figures.table(compare(real, drawn, Features(judge))))
+
+
+@evaluate.command()
 def nearest(
     real: Manifest, drawn: Drawn, judge: Judge, out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)]
 ) -> None:

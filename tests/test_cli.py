@@ -219,7 +219,7 @@ def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
     arguments = (tmp_path / "manifest.csv", "--out", tmp_path / "out", "--steps", 1, "--batch", 2)
     few = ("--set", "phantoms=2", "--set", "fitted=2")
     assert run("train", "autoencoder", *arguments, *few).exit_code == 0
-    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
+    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 16
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from sample_recipes import RECIPE
 from dermaflux import phantom
 from dermaflux.data.features import Features
 from dermaflux.errors import DataError, ModelUnavailable
-from dermaflux.evaluation import realism
+from dermaflux.evaluation import realism, usefulness
 from dermaflux.images import save_synthetic
 
 
@@ -91,6 +91,19 @@ def test_the_nearest_training_image_of_a_copy_is_its_original(folders, tmp_path)
     assert len(names) == 8 and all(f"{line[:2]}.png: {line[:2]}, cosine 1.000" == line for line in names)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert "nearest training photograph" in sheet.text["Description"]
+
+
+def test_images_that_carry_the_signal_are_worth_as_much_as_real_ones_and_noise_nothing():
+    def labelled(n: int, seed: int, lead: float) -> usefulness.Labelled:
+        malignant = np.arange(n) % 4 == 0
+        return usefulness.Labelled(normal(n, seed) + lead * malignant[:, None], malignant)
+
+    real, tried = labelled(200, 0, 0.4), labelled(100, 1, 0.4)
+    good = {one.name: one for one in usefulness.of_sets(real, labelled(200, 2, 0.4), tried)}
+    bad = {one.name: one for one in usefulness.of_sets(real, labelled(200, 3, 0.0), tried)}
+    share = "drawn: share of real's lead over 0.5"
+    assert good[share].value > 0.8 > 0.5 > bad[share].value
+    assert good["AUC, trained on real"].n == 100 and good["AUC, trained on real"].value > 0.8
 
 
 def test_too_few_images_are_refused_in_a_sentence(folders, tmp_path):

@@ -1,4 +1,4 @@
-"""Train the embedded AutoencoderKL: 256 px RGB to 32 x 16 x 16 latents and back.
+"""Train the embedded AutoencoderKL: 256 px RGB to 16 x 16 x 16 latents and back.
 
 The encoder is linear and in closed form (`components.py`), so the latents are fixed before any training and the flow
 does not have to wait for the decoder. The decoder starts from the least-squares way back and learns what a linear map
@@ -24,7 +24,7 @@ WIDTHS = (12, 16, 32)
 CONFIG = dict(
     in_channels=3,
     out_channels=3,
-    latent_channels=32,
+    latent_channels=16,
     block_out_channels=(16, 16, 32, 64, 128),
     down_block_types=("DownEncoderBlock2D",) * 5,
     up_block_types=("UpDecoderBlock2D",) * 5,
