@@ -95,6 +95,20 @@ def nearest(
     typer.echo("\n".join(save_nearest(real, drawn, Features(judge), out)))
 
 
+@evaluate.command()
+def outlines(
+    real: Manifest,
+    out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)],
+    split: Annotated[str, typer.Option()] = "val",
+) -> None:
+    """The outlines found on the images of one split, on a sheet to be looked at."""
+    from dermaflux.data.manifest import read
+    from dermaflux.evaluation import figures
+    from dermaflux.evaluation.outlines import save_outlines
+
+    typer.echo(figures.table(save_outlines(read(real, split), out)))
+
+
 Judged = Annotated[str, typer.Option("--classifier", help="a name or a folder")]
 
 

@@ -6,8 +6,9 @@ from PIL import Image
 from sample_recipes import RECIPE
 
 from dermaflux import phantom
+from dermaflux.data import manifest
 from dermaflux.errors import InputError
-from dermaflux.evaluation import concordance, figures, sheets
+from dermaflux.evaluation import concordance, figures, outlines, sheets
 from dermaflux.grid import CHUNK
 from dermaflux.images import save_synthetic
 
@@ -51,3 +52,13 @@ def test_a_sheet_carries_the_recipe_of_each_image(tmp_path):
         assert sheet.size == (66, 66) and sheet.text[CHUNK].count('"recipe"') == 3
     with pytest.raises(InputError, match="no synthetic PNGs"):
         sheets.save_sheet([], tmp_path / "none.png")
+
+
+def test_outlines_are_drawn_and_what_has_none_is_framed(tmp_path):
+    Image.fromarray(phantom.draw(phantom.random_attributes(3), 3).image).save(tmp_path / "0.png")
+    Image.new("RGB", (64, 64), "tan").save(tmp_path / "1.png")
+    manifest.write(tmp_path / "m.csv", [{"file": f"{i}.png", "label": "benign"} for i in range(2)])
+    [share] = outlines.save_outlines(manifest.read(tmp_path / "m.csv"), tmp_path / "sheet.png", columns=2, side=64)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert share.value == 0.5
+    assert (sheet[:, :64] == outlines.LINE).all(2).any() and tuple(sheet[0, 64]) == outlines.MISSING
