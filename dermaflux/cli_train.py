@@ -71,21 +71,6 @@ def base(
 
 
 @train.command()
-def previews(
-    base: Pipeline,
-    pairs: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors")],
-    out: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False)],
-) -> None:
-    """The map from latents to previews, on the training pairs of the base: writes FILE, safetensors."""
-    from diffusers import FluxPipeline
-
-    from dermaflux.training.nano import fit_previews
-    from dermaflux.training.pairs import Pairs
-
-    fit_previews(FluxPipeline.from_pretrained(base), Pairs.load(pairs), out)
-
-
-@train.command()
 def lora(
     manifests: Manifests,
     base: Pipeline,
@@ -133,6 +118,20 @@ def classifier(
 
     options = _options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
     train(manifests, out, options, Features(teacher).of if teacher else None)
+
+
+@train.command()
+def release(
+    base: Pipeline,
+    autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],
+    adapter: Annotated[Path, typer.Option("--lora", metavar="DIR", file_okay=False, exists=True)],
+    pairs: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors")],
+    out: Out,
+) -> None:
+    """Put the parts together as they are shipped, and fit the previews to the latents of pairs."""
+    from dermaflux.training import release as shipping
+
+    shipping.release(base, autoencoder, adapter, pairs, out)
 
 
 def _options(kind: type[Options], others: Sequence[str] | None, **given: Any) -> Options:

@@ -12,10 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
-from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
 from dermaflux import appearance, phantom
@@ -192,25 +190,6 @@ def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
     shares = (0.0, 0.0, 0.15, 0.5)
     partial = (text.drop(honoured, rng, shares[k % 4]) for k in range(WORDINGS))
     return [caption(replace(one, artefacts=honoured.artefacts), rng.randrange(2**31)) for one in partial]
-
-
-@torch.inference_mode()
-def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path, patch: int = 8) -> None:
-    """Fit the linear map from a latent to a patch of RGB on 256 decoded images of `pairs`; writes safetensors."""
-    chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
-    latents = pipe._unpack_latents(
-        pairs.latents[chosen, 0].float(),
-        pipe.vae.config.sample_size,
-        pipe.vae.config.sample_size,
-        pipe.vae_scale_factor,
-    )
-    scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
-    pixels = torch.cat([pipe.vae.decode(z).sample for z in scaled.split(16)]).clamp(-1, 1) / 2 + 0.5
-    small = F.pixel_unshuffle(F.interpolate(pixels, size=latents.shape[-1] * patch, mode="area"), patch)
-    x = F.pad(latents.movedim(1, -1).reshape(-1, latents.shape[1]), (0, 1), value=1.0)  # (N h w, C + 1)
-    y = small.movedim(1, -1).reshape(len(x), -1)  # (N h w, 3 p p)
-    solution = torch.linalg.lstsq(x, y).solution
-    save_file({"weight": solution[:-1].T.contiguous(), "bias": solution[-1].contiguous()}, path)
 
 
 def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:

@@ -1,0 +1,44 @@
+"""The folder that is shipped: base, autoencoder, LoRA and the map to previews, each from the run that made it."""
+
+import shutil
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import FluxPipeline
+from safetensors.torch import save_file
+
+from dermaflux.training.pairs import Pairs
+
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer")
+
+
+def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
+    """Write the parts to `out`, whatever else is there: of the FluxPipeline `base` all but its autoencoder, which `vae`
+    replaces (its encoder must be the one that `base` was trained with), the folder `lora`, and previews.safetensors,
+    fitted to the latents of `pairs`."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name, source in {**{name: base / name for name in PARTS}, "vae": vae, "lora": lora}.items():
+        shutil.rmtree(out / name, ignore_errors=True)
+        shutil.copytree(source, out / name)
+    shutil.copy(base / "model_index.json", out)
+    fit_previews(FluxPipeline.from_pretrained(out), Pairs.load(pairs), out / "previews.safetensors")
+
+
+@torch.inference_mode()
+def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path) -> None:
+    """Fit the linear map from a latent to a patch of RGB on 256 decoded images of `pairs`; writes safetensors."""
+    chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
+    latents = pipe._unpack_latents(
+        pairs.latents[chosen, 0].float(),
+        pipe.vae.config.sample_size,
+        pipe.vae.config.sample_size,
+        pipe.vae_scale_factor,
+    )
+    scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
+    pixels = torch.cat([pipe.vae.decode(z).sample for z in scaled.split(16)]).clamp(-1, 1) / 2 + 0.5
+    patches = F.pixel_unshuffle(pixels, pipe.vae_scale_factor)  # (N, 3 p p, h, w)
+    x = F.pad(latents.movedim(1, -1).reshape(-1, latents.shape[1]), (0, 1), value=1.0)  # (N h w, C + 1)
+    y = patches.movedim(1, -1).reshape(len(x), -1)  # (N h w, 3 p p)
+    solution = torch.linalg.lstsq(x, y).solution
+    save_file({"weight": solution[:-1].T.contiguous(), "bias": solution[-1].contiguous()}, path)
