@@ -96,11 +96,16 @@ def _regions(distance: np.ndarray, field: np.ndarray) -> list[np.ndarray]:
     near = values[values < otsu]
     noise = float(np.median(near)) if near.size else 0.0
     levels = {max(factor * otsu, 1.6 * noise, 2.5) for factor in (0.55, 0.75, 1.0, 1.5)}
-    weight = distance * np.exp(-((frame_radius(field.shape) / 0.7) ** 2))
+    weight = distance * _centrality(field.shape)
     masks = [mask for level in levels for mask in _candidates(distance > level, weight)]
     excess = weight * (distance > max(1.6 * noise, 2.5))
     scored = [(_score(mask, distance, field) * excess[mask].sum() ** 0.5, mask) for mask in masks]
     return [mask for score, mask in sorted(scored, key=lambda pair: -pair[0]) if score > 0]
+
+
+def _centrality(shape: tuple[int, int]) -> np.ndarray:
+    """How much a pixel counts: 1 in the middle of the frame, little at its corners; (h, w)."""
+    return np.exp(-((frame_radius(shape) / 0.7) ** 2))
 
 
 def _refined(mask: np.ndarray, distance: np.ndarray, field: np.ndarray) -> np.ndarray:
@@ -198,15 +203,17 @@ def _lesion_like(mask: np.ndarray, distance: np.ndarray, field: np.ndarray) -> b
         & field
         & ~cv2.dilate(mask.astype(np.uint8), disk(6)).astype(bool)
     )
+    weight = _centrality(mask.shape)
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     sides = cv2.minAreaRect(np.vstack(outlines))[1]
     touch, solidity = _touch(mask, field), _solidity(mask)
+    fills_frame = mask.mean() > 0.4 and inside - outside > 2 * SATURATION and solidity > 0.85
     return (
         inside - outside > 3.3
         and filled.mean() > 0.82
-        and rivals.sum() < 7 * mask.sum()
+        and weight[rivals].sum() < 7 * weight[mask].sum()
         and max(sides) < 4.5 * max(1.0, min(sides))
-        and touch < 0.4
+        and (touch < 0.4 or fills_frame)
         and solidity > (0.75 if touch > 0.25 else 0.48)
     )
 
