@@ -61,13 +61,15 @@ def test_a_wording_may_leave_out_an_attribute_but_never_an_artefact():
     assert parse(given[0]).site is None
 
 
-def test_pairs_hold_each_image_and_its_change_with_as_many_captions(tmp_path):
+def test_every_third_real_image_is_also_changed_and_each_has_as_many_captions(tmp_path):
     Image.fromarray(drawn(2)).save(tmp_path / "a.png")
-    for seed in (0, 1):
-        pair = nano._real(row(tmp_path / "a.png", diagnosis="nevus"), seed)
-        assert [image.shape for image, _ in pair] == [(256, 256, 3)] * 2
-        assert [len(captions) for _, captions in pair] == [nano.WORDINGS] * 2
-        assert not np.array_equal(pair[0][0], pair[1][0])
+    found = [nano._real(row(tmp_path / "a.png", diagnosis="nevus"), seed) for seed in range(6)]
+    assert [len(seen) for seen in found] == [2, 1, 1] * 2
+    assert {image.shape for seen in found for image, _ in seen} == {(256, 256, 3)}
+    assert {len(captions) for seen in found for _, captions in seen} == {nano.WORDINGS}
+    closer, darker = (seen[1][0].astype(int) for seen in (found[0], found[3]))
+    original = found[0][0][0].astype(int)
+    assert darker.mean() < original.mean() - 5 and not np.array_equal(closer, original)
 
 
 def test_only_an_autoencoder_made_linear_is_encoded_the_fast_way():
