@@ -65,11 +65,11 @@ MODELS: Mapping[str, ModelSpec] = {
             source=str(NANO),
             licence="Apache-2.0",
             licence_note="Trained by this project on CC0 dermoscopic images (ISIC 2017) and drawn phantoms.",
-            sizes=(128,),
-            size=128,
+            sizes=(256,),
+            size=256,
             steps=20,
             guidance=3.0,
-            max_sequence_length=96,
+            max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
             ),
@@ -141,7 +141,7 @@ class SamplingOptions:
     negative: str = ""
     true_cfg: float = 1.0
     lora_strength: float = 1.0
-    size: int = 128
+    size: int = 256
     strength: float = 0.6
 
     def __post_init__(self):
