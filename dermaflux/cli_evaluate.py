@@ -28,13 +28,14 @@ def autoencoder(
     import numpy as np
     from diffusers import AutoencoderKL
 
+    from dermaflux.data.manifest import read
     from dermaflux.evaluation import figures
     from dermaflux.models import NANO
     from dermaflux.training.autoencoder import psnr
-    from dermaflux.training.pixels import load_pixels
+    from dermaflux.training.pixels import read_pixels
 
     model = AutoencoderKL.from_pretrained(vae or NANO / "vae").eval()
-    scores = psnr(model, load_pixels([manifest], split, model.config.sample_size))
+    scores = psnr(model, read_pixels(read(manifest, split), model.config.sample_size))
     typer.echo(figures.table([figures.resampled("PSNR, dB", np.mean, scores.tolist(), aim=32)]))
 
 
@@ -116,18 +117,18 @@ Judged = Annotated[str, typer.Option("--classifier", help="a name or a folder")]
 def classifier(manifest: Manifest, name: Judged = "nano", split: Annotated[str, typer.Option()] = "val") -> None:
     """A classifier, on the images of one split: AUC, sensitivity, specificity, images refused."""
     from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classifying, figures
+    from dermaflux.evaluation import classification, figures
 
-    typer.echo(figures.table(classifying.of_split(Classifier.load(name), manifest, split)))
+    typer.echo(figures.table(classification.of_split(Classifier.load(name), manifest, split)))
 
 
 @evaluate.command()
 def gate(name: Judged = "nano", count: Count = 500) -> None:
     """The classifier's gate, on images that show no lesion: textures, drawings, faces, photographs."""
     from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classifying, figures
+    from dermaflux.evaluation import classification, figures
 
-    typer.echo(figures.table(classifying.of_non_lesions(Classifier.load(name), count)))
+    typer.echo(figures.table(classification.of_non_lesions(Classifier.load(name), count)))
 
 
 @evaluate.command()
@@ -136,9 +137,9 @@ def saliency(
 ) -> None:
     """How much of the classifier's saliency lies inside the lesion of phantoms, against random controls."""
     from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classifying, figures
+    from dermaflux.evaluation import classification, figures
 
-    typer.echo(figures.table(classifying.of_saliency(Classifier.load(name), count, method)))
+    typer.echo(figures.table(classification.of_saliency(Classifier.load(name), count, method)))
 
 
 @evaluate.command()

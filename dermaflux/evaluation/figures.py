@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import bootstrap, spearmanr
+from sklearn.metrics import roc_auc_score
 
 RESAMPLES = 2000
 
@@ -61,3 +62,10 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float:
 def f1(hits: np.ndarray, extra: np.ndarray, missed: np.ndarray) -> float:
     """F1 over all names of all items, from each item's numbers of hits, of extra names and of missed ones."""
     return float(2 * hits.sum() / max(1, 2 * hits.sum() + extra.sum() + missed.sum()))
+
+
+def auc(truth: np.ndarray, *scores: np.ndarray) -> float:
+    """The mean AUC of several scores for one truth; 0.5 where a resample holds one class only."""
+    if truth.min() == truth.max():
+        return 0.5
+    return float(np.mean([roc_auc_score(truth > 0.5, one) for one in scores]))

@@ -20,6 +20,7 @@ from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, resampled
 from dermaflux.grid import save_marked
 from dermaflux.images import open_untrusted, read_provenance
+from dermaflux.training.pixels import open_rgb
 
 NEIGHBOURS, MOST = 5, 500
 AIMS = {"KID": 140.0, "coverage": 0.7, "copies": 0.02}
@@ -82,15 +83,15 @@ def save_nearest(real: Path, drawn: Path, features: Features, out: Path, count: 
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
     rows = manifest.read(real, "train")
     near = cosine_similarity(
-        features.of(open_untrusted(path) for path in paths), features.of(Image.open(row.path) for row in rows)
+        features.of(open_untrusted(path) for path in paths), features.of(open_rgb(row) for row in rows)
     )
     columns, pitch = 4, 2 * side + 4 * GAP
     sheet = Image.new("RGB", (columns * pitch, -(-count // columns) * (side + 4 * GAP)), PAPER)
     recipes, names = [], []
     for index, (path, nearest) in enumerate(zip(paths, near.argmax(1), strict=True)):
         row, column = divmod(index, columns)
-        for k, image in enumerate((open_untrusted(path), Image.open(rows[nearest].path))):
-            small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        for k, image in enumerate((open_untrusted(path), open_rgb(rows[nearest]))):
+            small = image.resize((side, side), Image.Resampling.LANCZOS)
             sheet.paste(small, (column * pitch + k * (side + GAP), row * (side + 4 * GAP)))
         recipes.append((row, column, read_provenance(path)))
         names.append(f"{path.name}: {rows[nearest].path.stem}, cosine {near[index, nearest]:.3f}")
@@ -105,7 +106,7 @@ def _sets(label: str, real: Path, drawn: Path, features: Features) -> Sets:
     for one, what in zip(rows, (f"train images in {real}", f"val images in {real}", f"images in {drawn}"), strict=True):
         if len(one) <= NEIGHBOURS:
             raise DataError(f"There are only {len(one)} {label} {what}; at least {NEIGHBOURS + 1} are needed.")
-    return Sets(*(features.of(Image.open(row.path) for row in one) for one in rows))
+    return Sets(*(features.of(open_rgb(row) for row in one) for one in rows))
 
 
 def _some(x: np.ndarray) -> np.ndarray:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dermaflux.data import manifest
 from dermaflux.data.features import Features
-from dermaflux.evaluation.figures import Figure, resampled
+from dermaflux.evaluation.figures import Figure, auc, resampled
+from dermaflux.training.pixels import open_rgb
 
 SEEDS = 5
 INVERSE_PENALTY = 1e-3
@@ -47,11 +46,11 @@ def of_sets(real: Labelled, drawn: Labelled, tried: Labelled) -> list[Figure]:
     """AUC on `tried` after training on real, drawn and all images; the mean over seeds, with intervals over images."""
     sets = {"real": real, "drawn": drawn, "real + drawn": real.joined(drawn)}
     scores = {name: [_scores(one, tried, seed) for seed in range(SEEDS)] for name, one in sets.items()}
-    share = lambda truth, *both: (_auc(truth, *both[SEEDS:]) - 0.5) / max(_auc(truth, *both[:SEEDS]) - 0.5, 1e-6)
-    gain = lambda truth, *both: _auc(truth, *both[SEEDS:]) - _auc(truth, *both[:SEEDS])
+    share = lambda truth, *both: (auc(truth, *both[SEEDS:]) - 0.5) / max(auc(truth, *both[:SEEDS]) - 0.5, 1e-6)
+    gain = lambda truth, *both: auc(truth, *both[SEEDS:]) - auc(truth, *both[:SEEDS])
     truth = tried.malignant
     return [
-        *(resampled(f"AUC, trained on {name}", _auc, truth, *each) for name, each in scores.items()),
+        *(resampled(f"AUC, trained on {name}", auc, truth, *each) for name, each in scores.items()),
         resampled("drawn: share of real's lead over 0.5", share, truth, *scores["real"], *scores["drawn"], aim=0.9),
         resampled("real + drawn: gain over real", gain, truth, *scores["real"], *scores["real + drawn"], aim=0),
     ]
@@ -68,11 +67,4 @@ def _scores(learned: Labelled, tried: Labelled, seed: int) -> np.ndarray:
 
 def _labelled(rows: list[manifest.Row], features: Features) -> Labelled:
     malignant = np.array([row.label == "malignant" for row in rows])
-    return Labelled(features.of(Image.open(row.path) for row in rows), malignant)
-
-
-def _auc(truth: np.ndarray, *scores: np.ndarray) -> float:
-    """The mean AUC of several scores; 0.5 where a resample holds one class only."""
-    if truth.min() == truth.max():
-        return 0.5
-    return float(np.mean([roc_auc_score(truth > 0.5, one) for one in scores]))
+    return Labelled(features.of(open_rgb(row) for row in rows), malignant)

@@ -11,26 +11,14 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from scipy.stats import binomtest
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
 from dermaflux.classifier import LABELS, Card, Classifier, GateSpec, OperatingPoint
-from dermaflux.data import manifest
-from dermaflux.errors import DataError
 
 MALIGNANT = LABELS.index("malignant")
 SENSITIVITY, FALSE_ALARM_RATE = 0.95, 0.02
-
-
-def open_rgb(row: manifest.Row) -> Image.Image:
-    """The image of a manifest's row. Raises DataError, naming the file."""
-    try:
-        with Image.open(row.path) as image:
-            return image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{row.path} cannot be read as an image: {error}.") from error
 
 
 @dataclass(frozen=True)

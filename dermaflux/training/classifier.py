@@ -4,6 +4,7 @@ Classes are balanced in every batch; the calibration afterwards brings probabili
 teacher, the network first learns that one's features of many views, and goes on with them while it learns the labels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,9 +23,10 @@ from dermaflux.classifier import LABELS, Card, Classifier, GateSpec, OperatingPo
 from dermaflux.data import manifest
 from dermaflux.errors import DataError
 from dermaflux.training import teacher
-from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, open_rgb, readme
+from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.loop import fit
-from dermaflux.training.views import augment, read_pixels
+from dermaflux.training.pixels import open_rgb, read_pixels
+from dermaflux.training.views import augment
 
 DRAWN = ("phantom", "synthetic")
 SEEN_BY_TEACHER = 256
@@ -73,18 +75,19 @@ def train(
     Raises DataError if a class has too few images to hold some out.
     """
     rows = read_rows(manifests)
-    answers = []
-    for k, (learned, spared) in enumerate(divide(rows, options)):
+    parts, answers = divide(rows, options), []
+    final = parts[0][0] if options.spared else rows
+    lessons = _lessons(final, out, options, taught_by)
+    for k, (learned, spared) in enumerate(parts):
         folder, kept = out / f"fold-{k}", out / f"fold-{k}" / "held_out.safetensors"
         if not kept.exists():
-            classifier = _classifier(learned, folder, options, taught_by)
+            classifier = _classifier(learned, folder, options, lessons)
             logits, features = classifier.measure([open_rgb(row) for row in spared])
             truth = torch.tensor([LABELS.index(row.label) for row in spared])
             save_file({"logits": logits, "distances": classifier.distances(features), "truth": truth}, kept)
         answers.append(HeldOut(**load_file(kept)))
-    final = learned if options.spared else rows
     folder = out / "fold-0" if options.spared else out / "whole"
-    classifier = calibrate(_classifier(final, folder, options, taught_by), HeldOut.joined(answers), len(answers))
+    classifier = calibrate(_classifier(final, folder, options, lessons), HeldOut.joined(answers), len(answers))
     classifier.save(out / "classifier", readme(classifier.card))
 
 
@@ -115,9 +118,24 @@ def divide(rows: list[manifest.Row], options: ClassifierOptions) -> list[tuple[l
     return [([row for row in rows if row.path not in gone], part) for gone, part in zip(away, parts, strict=True)]
 
 
-def _classifier(
+Taught = Callable[[list[manifest.Row]], teacher.Lessons | None]
+"""Gives what the teacher sees of some rows."""
+
+
+def _lessons(
     rows: list[manifest.Row], out: Path, options: ClassifierOptions, taught_by: teacher.Teacher | None
-) -> Classifier:
+) -> Taught:
+    """The teacher is asked once for all of `rows`; each training takes the views of its own."""
+    if taught_by is None:
+        return lambda _: None
+    index = {row.path: i for i, row in enumerate(rows)}
+    path, size = out / "lessons.safetensors", options.image_size
+    pixels = read_pixels(rows, SEEN_BY_TEACHER)
+    every = teacher.prepare(pixels, taught_by, path, views=options.views, size=size, seed=options.seed)
+    return lambda some: every.of(torch.tensor([index[row.path] for row in some]))
+
+
+def _classifier(rows: list[manifest.Row], out: Path, options: ClassifierOptions, lessons: Taught) -> Classifier:
     """A classifier trained on `rows`, with its gate, not calibrated yet."""
     labels = torch.tensor([LABELS.index(row.label) for row in rows])
     card = Card(
@@ -139,12 +157,7 @@ def _classifier(
     )
     torch.manual_seed(options.seed)
     model = create_model(card).to(memory_format=torch.channels_last)
-    lessons = None
-    if taught_by is not None:
-        pixels = read_pixels(rows, SEEN_BY_TEACHER)
-        path, size = out / "lessons.safetensors", options.image_size
-        lessons = teacher.prepare(pixels, taught_by, path, views=options.views, size=size, seed=options.seed)
-    optimise(model, read_pixels(rows, options.image_size * 5 // 4), labels, out, options, lessons)
+    optimise(model, read_pixels(rows, options.image_size * 5 // 4), labels, out, options, lessons(rows))
     width = model.num_features * (len(options.gate_layers) + 1)
     classifier = Classifier(model.eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
     _, known = classifier.measure([open_rgb(row) for row in rows if is_real(row)])

@@ -1,6 +1,6 @@
 """Images of manifests as one uint8 tensor."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,15 +8,21 @@ from PIL import Image
 from tqdm import tqdm
 
 from dermaflux.data import manifest
+from dermaflux.errors import DataError
 
 
-def load_pixels(manifests: list[Path], split: str | None, size: int) -> torch.Tensor:
-    """The images of one split of `manifests`, each squeezed to `size` px square: (N, 3, size, size) uint8 RGB."""
-    rows = [row for path in manifests for row in manifest.read(path, split)]
-    return torch.stack([_pixels(row.path, size) for row in tqdm(rows, desc="reading images", mininterval=5)])
+def open_rgb(row: manifest.Row) -> Image.Image:
+    """The image of a manifest's row. Raises DataError, naming the file."""
+    try:
+        with Image.open(row.path) as image:
+            return image.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"{row.path} cannot be read as an image: {error}.") from error
 
 
-def _pixels(path: Path, size: int) -> torch.Tensor:
-    with Image.open(path) as image:
-        rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
-    return torch.from_numpy(rgb.copy()).permute(2, 0, 1)
+def read_pixels(rows: Sequence[manifest.Row], size: int) -> torch.Tensor:
+    """The images of `rows` squeezed to a square, antialiased: (N, 3, size, size) uint8 RGB."""
+    pixels = np.empty((len(rows), size, size, 3), np.uint8)
+    for i, row in enumerate(tqdm(rows, desc="reading images", mininterval=5)):
+        pixels[i] = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.BICUBIC))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)

@@ -22,13 +22,20 @@ Teacher = Callable[[Iterable[Image.Image]], np.ndarray]
 
 @dataclass(frozen=True)
 class Lessons:
-    """Views (M, 3, S, S) uint8 RGB and the teacher's features of them (M, F) float16, standardised."""
+    """Views (M, 3, S, S) uint8 RGB, the teacher's features of them (M, F) float16, standardised, and the index (M,) of
+    the image that each shows."""
 
     pixels: torch.Tensor
     targets: torch.Tensor
+    shown: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    def of(self, images: torch.Tensor) -> "Lessons":
+        """The views of some images, by their indices."""
+        chosen = torch.isin(self.shown, images)
+        return Lessons(self.pixels[chosen], self.targets[chosen], self.shown[chosen])
 
     def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """`count` random views in [-1, 1], each turned or mirrored anew, and their targets in float32."""
@@ -55,6 +62,7 @@ def prepare(pixels: torch.Tensor, teacher: Teacher, path: Path, *, views: int, s
         values = (values - values.mean(0)) / values.std(0).clamp(min=1e-3)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".part")
-        save_file({"pixels": torch.cat(seen), "targets": values.clamp(-5, 5).half()}, temporary)
+        shown = torch.arange(len(pixels)).repeat(views)
+        save_file({"pixels": torch.cat(seen), "targets": values.clamp(-5, 5).half(), "shown": shown}, temporary)
         temporary.replace(path)
     return Lessons(**load_file(path))

@@ -1,23 +1,7 @@
 """Random views of images, as a classifier is shown them in training."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from tqdm import tqdm
-
-from dermaflux.data import manifest
-from dermaflux.training.calibration import open_rgb
-
-
-def read_pixels(rows: Sequence[manifest.Row], size: int) -> torch.Tensor:
-    """The images of `rows` squeezed to a square, antialiased: (N, 3, size, size) uint8 RGB."""
-    pixels = np.empty((len(rows), size, size, 3), np.uint8)
-    for i, row in enumerate(tqdm(rows, desc="reading images", mininterval=5)):
-        pixels[i] = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.BICUBIC))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
 def augment(pixels: torch.Tensor, size: int) -> torch.Tensor:

@@ -8,14 +8,13 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from dermaflux import appearance, phantom, saliency
 from dermaflux.classifier import Classifier, create_model
 from dermaflux.data import manifest
 from dermaflux.evaluation import non_lesions
-from dermaflux.evaluation.figures import Figure, resampled
+from dermaflux.evaluation.figures import Figure, auc, resampled
 from dermaflux.images import open_untrusted
 
 FIRST_PHANTOM = 6_000_000
@@ -31,7 +30,7 @@ def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
     scores = np.array([one.p_malignant for one in found])
     called = np.array([one.decision == "malignant" for one in found])
     return [
-        resampled("AUC", _auc, malignant, scores, aim=0.78),
+        resampled("AUC", auc, malignant, scores, aim=0.78),
         resampled("Sensitivity at the operating point", np.mean, called[malignant]),
         resampled("Specificity there", np.mean, ~called[~malignant]),
         resampled("Refused by the gate", np.mean, [not one.lesion_like for one in found], aim=0.02, most=True),
@@ -87,7 +86,3 @@ def _passed(classifier: Classifier, images: Sequence[Image.Image]) -> np.ndarray
 
 def _inside(values: np.ndarray, mask: np.ndarray) -> float:
     return float(values[mask].sum() / max(values.sum(), 1e-9))
-
-
-def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    return float(roc_auc_score(truth > 0.5, scores)) if 0 < truth.mean() < 1 else 0.5
