@@ -14,7 +14,7 @@ train = typer.Typer(help="Train a model of this repository; an interrupted run c
 Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST.csv")]
 Pipeline = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline folder")]
-Steps = Annotated[int | None, typer.Option(min=1)]
+Steps = Annotated[int | None, typer.Option(min=0)]
 Batch = Annotated[int | None, typer.Option(min=1)]
 Rate = Annotated[float | None, typer.Option("--learning-rate")]
 Seed = Annotated[int, typer.Option(min=0)]
@@ -55,19 +55,23 @@ def base(
     autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],
     texts: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `train text`")],
     out: Out,
+    manifests: Annotated[list[Path] | None, typer.Argument(metavar="[MANIFEST.csv]...")] = None,
     count: Annotated[int, typer.Option(min=1, help="phantoms to draw")] = 4000,
+    start: Annotated[
+        Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline to go on from")
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """The base flow, on phantoms: writes the FluxPipeline folder DIR/pipeline."""
+    """The base flow, on phantoms and the train split of manifests: writes the FluxPipeline folder DIR/pipeline."""
     from dermaflux.training.flow import FlowOptions
     from dermaflux.training.nano import train_base
 
     options = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_base(autoencoder, texts, out, count, options)
+    train_base(autoencoder, texts, out, count, options, manifests or (), start)
 
 
 @train.command()

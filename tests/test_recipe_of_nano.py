@@ -11,7 +11,7 @@ from dermaflux.caption import parse
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training import autoencoder, nano
+from dermaflux.training import autoencoder, changes, nano
 from dermaflux.training.autoencoder import AutoencoderOptions
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
@@ -30,14 +30,14 @@ def drawn(seed: int, **changes) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(6))
 def test_a_darkened_image_shows_darker_skin_and_the_same_lesion(seed):
     image = drawn(seed, size_mm=9)
-    before, after = appearance.measure(image), appearance.measure(nano.darkened(image, np.random.default_rng(seed)))
+    before, after = appearance.measure(image), appearance.measure(changes.darkened(image, np.random.default_rng(seed)))
     assert after.tone >= max(4, before.tone) and after.ita < before.ita
     assert not after.found or abs(after.size_mm - before.size_mm) < 0.3 * before.size_mm
 
 
 def test_a_magnified_image_shows_a_larger_lesion():
     image = drawn(1, size_mm=6)
-    seen = [appearance.measure(nano.magnified(image, np.random.default_rng(seed))) for seed in range(8)]
+    seen = [appearance.measure(changes.magnified(image, np.random.default_rng(seed))) for seed in range(8)]
     assert np.median([one.size_mm for one in seen if one.found]) > appearance.measure(image).size_mm
 
 
@@ -61,15 +61,60 @@ def test_a_wording_may_leave_out_an_attribute_but_never_an_artefact():
     assert parse(given[0]).site is None
 
 
-def test_every_third_real_image_is_also_changed_and_each_has_as_many_captions(tmp_path):
+def test_mirrored_images_show_lesions_that_are_more_symmetric():
+    images = [drawn(seed, asymmetry=2, size_mm=9) for seed in range(6)]
+    folded = [changes.mirrored(image, np.random.default_rng(seed)) for seed, image in enumerate(images)]
+    before, after = ([appearance.measure(image).asymmetry for image in some] for some in (images, folded))
+    assert all(b <= a for a, b in zip(before, after, strict=True)) and sum(after) <= sum(before) - 4
+
+
+def test_a_lesion_mirrored_about_two_axes_folds_onto_itself():
+    folds = [changes.mirrored(drawn(3, asymmetry=2, size_mm=9), np.random.default_rng(seed)) for seed in range(6)]
+    assert 0 in [appearance.measure(one).asymmetry for one in folds]
+
+
+def test_edged_images_show_anything_from_no_cut_segment_to_nearly_all():
+    image = drawn(2, border=0, size_mm=10)
+    seen = [appearance.measure(changes.edged(image, np.random.default_rng(seed))) for seed in range(12)]
+    assert all(one.found for one in seen)
+    assert min(one.border for one in seen) <= 1 and max(one.border for one in seen) >= 6
+
+
+@pytest.mark.parametrize("change", (changes.mirrored, changes.edged))
+def test_bare_skin_is_left_as_it_is(change):
+    skin = np.full((256, 256, 3), (225, 190, 165), np.uint8)
+    assert np.array_equal(change(skin, np.random.default_rng(0)), skin)
+
+
+def test_as_many_real_images_are_also_changed_as_asked_and_each_has_as_many_captions(tmp_path):
     Image.fromarray(drawn(2)).save(tmp_path / "a.png")
-    found = [nano._real(row(tmp_path / "a.png", diagnosis="nevus"), seed) for seed in range(6)]
+    shown = row(tmp_path / "a.png", diagnosis="nevus")
+    found = [nano._real(shown, seed, 256, 3) for seed in range(6)]
     assert [len(seen) for seen in found] == [2, 1, 1] * 2
     assert {image.shape for seen in found for image, _ in seen} == {(256, 256, 3)}
     assert {len(captions) for seen in found for _, captions in seen} == {nano.WORDINGS}
-    closer, darker = (seen[1][0].astype(int) for seen in (found[0], found[3]))
+    darker, closer = (seen[1][0].astype(int) for seen in (found[0], found[3]))
     original = found[0][0][0].astype(int)
     assert darker.mean() < original.mean() - 5 and not np.array_equal(closer, original)
+
+
+@torch.no_grad()
+def test_a_base_with_fewer_latent_channels_is_gone_on_from():
+    torch.manual_seed(0)
+    small, large = tiny._transformer(), tiny._transformer(3 * tiny.LATENT_CHANNELS)
+    nano.fill(large, small)
+    given = {
+        "timestep": torch.full((1,), 0.3),
+        "guidance": torch.ones(1),
+        "pooled_projections": torch.randn(1, tiny.WIDTH),
+        "encoder_hidden_states": torch.randn(1, 8, tiny.WIDTH),
+        "txt_ids": torch.zeros(8, 3),
+        "img_ids": torch.rand(16, 3),
+    }
+    x = torch.randn(1, 16, large.config.in_channels)
+    kept = small.config.in_channels
+    wanted, found = small(x[..., :kept], **given).sample, large(x, **given).sample
+    assert torch.allclose(found[..., :kept], wanted, atol=1e-5) and not found[..., kept:].any()
 
 
 def test_only_an_autoencoder_made_linear_is_encoded_the_fast_way():

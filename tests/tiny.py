@@ -93,10 +93,10 @@ def _autoencoder() -> AutoencoderKL:
     )
 
 
-def _transformer() -> FluxTransformer2DModel:
+def _transformer(latent_channels: int = LATENT_CHANNELS) -> FluxTransformer2DModel:
     return FluxTransformer2DModel(
         patch_size=1,
-        in_channels=4 * LATENT_CHANNELS,
+        in_channels=4 * latent_channels,
         num_layers=1,
         num_single_layers=1,
         attention_head_dim=16,

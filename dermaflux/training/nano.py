@@ -1,7 +1,7 @@
 """The recipe of the embedded models: which data each stage sees, and how the parts become a FluxPipeline folder."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -16,17 +16,19 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeli
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
-from dermaflux import appearance, phantom
+from dermaflux import phantom
 from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.grid import save_marked
-from dermaflux.lesion import MONK_TONES, LesionAttributes, plausible
+from dermaflux.lesion import LesionAttributes, plausible
 from dermaflux.models import MODELS
 from dermaflux.training import autoencoder, components, flow, lora, text
+from dermaflux.training.changes import CHANGES
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import Pairs, encode
+from dermaflux.training.pixels import open_rgb
 
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
@@ -43,23 +45,46 @@ TRANSFORMER = dict(
 )
 SIZE = autoencoder.CONFIG["sample_size"]
 WORDINGS = 4
-CHANGED_EVERY = 3
+CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 3
+"""Every how many photographs are seen changed as well: the base learns attributes, the LoRA what photographs show."""
 
 Captioned = tuple[np.ndarray, list[str]]
 """An image (H, H, 3) uint8 RGB and its captions."""
 
 
-def train_base(vae: Path, texts: Path, out: Path, count: int, options: FlowOptions) -> None:
-    """Train the base on `count` phantoms; writes the FluxPipeline folder `out/pipeline`.
+def train_base(
+    vae: Path,
+    texts: Path,
+    out: Path,
+    count: int,
+    options: FlowOptions,
+    manifests: Sequence[Path] = (),
+    start: Path | None = None,
+) -> None:
+    """Train the base on `count` phantoms and the train split of `manifests`; writes the FluxPipeline folder
+    `out/pipeline`.
 
-    vae: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders.
+    vae: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders. start: a FluxPipeline folder
+    whose transformer is gone on from; it may have fewer latent channels.
     """
     torch.manual_seed(options.seed)
     pipe = assemble(vae, texts, FluxTransformer2DModel(**TRANSFORMER))
-    pairs = _cached(out / "pairs.safetensors", pipe, phantom_images(count, options.seed))
+    if start is not None:
+        fill(pipe.transformer, FluxTransformer2DModel.from_pretrained(start / "transformer", dtype=torch.float32))
+    images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, SIZE, CHANGED_FOR_BASE))
+    pairs = _cached(out / "pairs.safetensors", pipe, images)
     flow.train(pipe.transformer, pairs, out, options, _sampler(pipe, out, options.seed))
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")
+
+
+@torch.no_grad()
+def fill(transformer: FluxTransformer2DModel, other: FluxTransformer2DModel) -> None:
+    """Give `transformer` the weights of `other`; where that has fewer channels, they are the first ones, the rest 0."""
+    given = other.state_dict()
+    for name, own in transformer.state_dict().items():
+        own.zero_()
+        own[tuple(slice(n) for n in given[name].shape)] = given[name]
 
 
 def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions, drawn: Path | None = None) -> None:
@@ -68,9 +93,8 @@ def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOption
     drawn: pairs of phantoms, as many of which join as make a fifth of all, to keep what real images seldom show.
     """
     pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
-    pairs = _cached(
-        out / "pairs.safetensors", pipe, real_images(manifests, options.flow.seed, pipe.vae.config.sample_size)
-    )
+    images = real_images(manifests, options.flow.seed, pipe.vae.config.sample_size, CHANGED_FOR_LORA)
+    pairs = _cached(out / "pairs.safetensors", pipe, images)
     if drawn is not None:
         pairs = pairs.joined(Pairs.load(drawn).first(len(pairs.latents) // 4))
     lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
@@ -136,51 +160,22 @@ def _phantom(seed: int) -> Captioned:
     return drawn.image, wordings(drawn.attributes, seed)
 
 
-def real_images(manifests: list[Path], seed: int, size: int = SIZE) -> Iterator[Captioned]:
-    """The train split at `size` px, worded by measured appearance and diagnosis: each image as it is, every third one
-    changed as well.
-
-    Every second change is a darker skin (`darkened`), the others a closer look (`magnified`): both are seldom in the
-    data, and are named by the captions.
-    """
+def real_images(manifests: Sequence[Path], seed: int, size: int, changed_every: int) -> Iterator[Captioned]:
+    """The train split at `size` px, worded by measured appearance and diagnosis: each image as it is, and one in
+    `changed_every` changed as well, by each of CHANGES in turn, and worded by what it then shows."""
     rows = [row for path in manifests for row in manifest.read(path, "train")]
+    work = partial(_real, size=size, changed_every=changed_every)
     with _workers() as pool:
-        yield from chain.from_iterable(
-            pool.map(partial(_real, size=size), rows, range(seed, seed + len(rows)), chunksize=16)
-        )
+        yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))
 
 
-def _real(row: manifest.Row, seed: int, size: int = SIZE) -> list[Captioned]:
-    rng = np.random.default_rng(seed)
-    with Image.open(row.path) as image:
-        rgb = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+def _real(row: manifest.Row, seed: int, size: int, changed_every: int) -> list[Captioned]:
+    rgb = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.LANCZOS))
     seen = [rgb]
-    if seed % CHANGED_EVERY == 0:
-        seen.append(darkened(rgb, rng) if seed % 2 else magnified(rgb, rng))
+    if seed % changed_every == 0:
+        change = CHANGES[seed // changed_every % len(CHANGES)]
+        seen.append(change(rgb, np.random.default_rng(seed)))
     return [(one, wordings(describe(one, row), 2 * seed + k)) for k, one in enumerate(seen)]
-
-
-def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`rgb` (H, W, 3) uint8 as if behind more melanin: skin of a random Monk tone darker than its own, 4 to 10.
-
-    Melanin adds optical density, so every pixel is scaled by what takes the image's skin to that tone's swatch.
-    """
-    skin = np.median(rgb.reshape(-1, 3).astype(np.float32), axis=0)
-    measured = appearance.measure(rgb)
-    if measured.found and not measured.mask.all():
-        skin = np.median(rgb[~measured.mask].astype(np.float32), axis=0)
-    tone = int(rng.integers(min(max(measured.tone + 1, 4), len(MONK_TONES)), len(MONK_TONES) + 1))
-    swatch = np.array(tuple(bytes.fromhex(MONK_TONES[tone - 1][1:])), np.float32)
-    return np.clip(rgb * np.minimum(swatch / np.maximum(skin, 1), 1.3) + 0.5, 0, 255).astype(np.uint8)
-
-
-def magnified(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random square of `rgb` (H, H, 3), 55 to 95 % of its side, enlarged to the whole."""
-    side = len(rgb)
-    part = round(side * rng.uniform(0.55, 0.95))
-    y, x = (int(v) for v in rng.integers(0, side - part + 1, 2))
-    square = Image.fromarray(rgb[y : y + part, x : x + part])
-    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
