@@ -76,6 +76,24 @@ def realism(real: Manifest, drawn: Drawn, judge: Judge) -> None:
 
 
 @evaluate.command()
+def steps(
+    real: Manifest,
+    like: Annotated[Path, typer.Option("--from", metavar="MANIFEST.csv", exists=True, help="lesions as in this set")],
+    judge: Judge,
+    out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="for the images and the curve")],
+    steps: Annotated[list[int], typer.Option(help="repeatable")] = [4, 8, 12, 20, 30, 50],  # noqa: B006
+    count: Count = 200,
+) -> None:
+    """Steps against quality: the embedded generator's images with few and with many steps, and the curve as a PNG."""
+    from dermaflux.data.features import Features
+    from dermaflux.evaluation import figures
+    from dermaflux.evaluation.steps import compare
+    from dermaflux.generator import Generator
+
+    typer.echo(figures.table(compare(Generator.load("nano"), real, like, Features(judge), out, steps, count)))
+
+
+@evaluate.command()
 def usefulness(real: Manifest, drawn: Drawn, judge: Judge) -> None:
     """What the drawn images are worth to a classifier of real ones: instead of the training images, and beside them."""
     from dermaflux.data.features import Features

@@ -28,16 +28,39 @@ Options = TypeVar("Options")
 def autoencoder(
     manifests: Manifests,
     out: Out,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, exists=True, help="a flow, to learn from what it draws too"),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option("--lora", metavar="DIR", file_okay=False, exists=True, help="its LoRA")
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors, its captions")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="latents to draw")] = 800,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae."""
-    from dermaflux.training.autoencoder import AutoencoderOptions, main
+    """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae.
 
-    main(manifests, out, _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed))
+    With --steps 0 only its linear start, whose encoder is the final one. A flow is given by --base, --lora and --pairs.
+    """
+    from dermaflux.models import MODELS
+    from dermaflux.training.autoencoder import AutoencoderOptions, main
+    from dermaflux.training.drawn import draw_latents
+
+    options = _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    flow, latents, spec = (base, adapter, pairs), None, MODELS["nano"]
+    if any(flow):
+        if not all(flow):
+            raise InputError("A flow is given by --base, --lora and --pairs together.")
+        path = out / "latents.safetensors"
+        latents = draw_latents(*flow, count, path, steps=spec.steps, guidance=spec.guidance, seed=seed)
+    main(manifests, out, options, latents)
 
 
 @train.command()

@@ -219,7 +219,13 @@ def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
     arguments = (tmp_path / "manifest.csv", "--out", tmp_path / "out", "--steps", 1, "--batch", 2)
     few = ("--set", "phantoms=2", "--set", "fitted=2")
     assert run("train", "autoencoder", *arguments, *few).exit_code == 0
-    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 16
+    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
+
+
+def test_half_a_flow_for_the_autoencoder_is_refused(tmp_path):
+    (tmp_path / "manifest.csv").write_text("file,label\n")
+    result = run("train", "autoencoder", tmp_path / "manifest.csv", "--out", tmp_path / "out", "--base", tmp_path)
+    assert result.exit_code == 2 and "--base, --lora and --pairs together" in result.stderr
 
 
 @pytest.mark.parametrize(

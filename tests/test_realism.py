@@ -10,7 +10,7 @@ from sample_recipes import RECIPE
 from dermaflux import phantom
 from dermaflux.data.features import Features
 from dermaflux.errors import DataError, ModelUnavailable
-from dermaflux.evaluation import realism, usefulness
+from dermaflux.evaluation import realism, steps, usefulness
 from dermaflux.images import save_synthetic
 
 
@@ -91,6 +91,17 @@ def test_the_nearest_training_image_of_a_copy_is_its_original(folders, tmp_path)
     assert len(names) == 8 and all(f"{line[:2]}.png: {line[:2]}, cosine 1.000" == line for line in names)
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert "nearest training photograph" in sheet.text["Description"]
+
+
+def test_few_steps_are_compared_with_many_on_the_same_lesions(folders, tiny_generator, tmp_path):
+    real, _ = folders
+    found = steps.compare(tiny_generator, real, real, Thumbnails(), tmp_path, (1, 3), 14)
+    assert [one.name for one in found] == [f"{name}, mean, {k} steps" for k in (1, 3) for name in ("KID", "coverage")]
+    assert {path.name for path in (tmp_path / "steps-1").glob("*.png")} == {
+        path.name for path in (tmp_path / "steps-3").glob("*.png")
+    }
+    with Image.open(tmp_path / "steps.png") as curve:
+        assert curve.size == (700, 400)
 
 
 def test_images_that_carry_the_signal_are_worth_as_much_as_real_ones_and_noise_nothing():

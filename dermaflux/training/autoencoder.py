@@ -78,10 +78,18 @@ def start(pixels: torch.Tensor, options: AutoencoderOptions) -> tuple[Autoencode
     return model, stages
 
 
-def train(pixels: torch.Tensor, drawn: torch.Tensor, out: Path, options: AutoencoderOptions) -> AutoencoderKL:
+def train(
+    pixels: torch.Tensor,
+    drawn: torch.Tensor,
+    out: Path,
+    options: AutoencoderOptions,
+    latents: torch.Tensor | None = None,
+) -> AutoencoderKL:
     """Train the decoder, checkpointing to `out`; returns the model in eval mode.
 
     pixels: real images (N, 3, H, W) uint8, to which the components are fitted; drawn: others (M, 3, H, W) uint8.
+    latents: (L, C, h, w) as a flow draws them. Once the critic counts, every second step decodes some of these: what is
+    decoded shall have the same latents again, and look real.
     """
     accelerator = Accelerator(mixed_precision="bf16")
     model, stages = start(pixels, options)
@@ -102,20 +110,12 @@ def train(pixels: torch.Tensor, drawn: torch.Tensor, out: Path, options: Autoenc
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
 
-    def gradient_at(y: torch.Tensor, x: torch.Tensor, judged: bool) -> tuple[torch.Tensor, dict[str, float]]:
-        """The gradient of the losses at the decoded images, and the losses."""
-        y = y.detach().requires_grad_()
-        loss = F.l1_loss(y, x) + gradient_loss(y, x)
-        (gradient,) = torch.autograd.grad(loss, y)
-        mse = F.mse_loss(y.detach(), x) / 4  # of values in [0, 1]
-        losses = {"loss": loss.item(), "psnr": float(-10 * torch.log10(mse))}
-        if judged:
-            with accelerator.autocast():
-                against = decoder_loss(critic(x), critic(y), options.matching)
-            (pull,) = torch.autograd.grad(against, y)
-            gradient = gradient + pull * (options.critic * gradient.norm() / pull.norm().clamp(min=1e-12))
-            losses["decoder"] = against.item()
-        return gradient, losses
+    def pull(y: torch.Tensor, x: torch.Tensor, gradient: torch.Tensor, matching: float) -> torch.Tensor:
+        """The critic's gradient at the decoded images `y`, its norm a share of that of `gradient`."""
+        with accelerator.autocast():
+            loss = decoder_loss(critic(x), critic(y), matching)
+        (found,) = torch.autograd.grad(loss, y)
+        return found * (options.critic * gradient.norm() / found.norm().clamp(min=1e-12))
 
     def train_critic(y: torch.Tensor, x: torch.Tensor) -> float:
         with accelerator.autocast():
@@ -127,21 +127,33 @@ def train(pixels: torch.Tensor, drawn: torch.Tensor, out: Path, options: Autoenc
 
     def step(i: int) -> dict[str, float]:
         x = augment(pixels, options.batch)
-        z = components.encode(x, stages)[-1]
-        z = (z + options.noise * torch.randn_like(z)).contiguous(memory_format=torch.channels_last)
-        with accelerator.autocast():
-            y = decoder(z)
-        y = y.float()
         judged = options.critic > 0 and i >= options.critic_from * options.steps
-        gradient, losses = gradient_at(y, x, judged)
-        y.backward(gradient)
+        by_flow = judged and latents is not None and i % 2 == 1
+        if by_flow:
+            z = latents[torch.randint(len(latents), (options.batch,))]
+        else:
+            z = components.encode(x, stages)[-1]
+            z = z + options.noise * torch.randn_like(z)
+        with accelerator.autocast():
+            decoded = decoder(z.contiguous(memory_format=torch.channels_last)).float()
+        y = decoded.detach().requires_grad_()
+        if by_flow:
+            loss = F.l1_loss(components.encode(y, stages)[-1], z)
+            losses = {"return": loss.item()}
+        else:
+            loss = F.l1_loss(y, x) + gradient_loss(y, x)
+            mse = F.mse_loss(y.detach(), x) / 4  # of values in [0, 1]
+            losses = {"loss": loss.item(), "psnr": float(-10 * torch.log10(mse))}
+        (gradient,) = torch.autograd.grad(loss, y)
+        if judged:
+            gradient = gradient + pull(y, x, gradient, 0.0 if by_flow else options.matching)
+            losses["critic of flow" if by_flow else "critic"] = train_critic(y.detach(), x)
+        decoded.backward(gradient)
         accelerator.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         average.step(parameters)
-        if judged:
-            losses["critic"] = train_critic(y.detach(), x)
         return losses
 
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200)
@@ -178,11 +190,11 @@ def psnr(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
     return torch.cat(scores)
 
 
-def main(manifests: list[Path], out: Path, options: AutoencoderOptions) -> None:
-    """Train on the manifests' train split and on phantoms; writes `out/vae`."""
+def main(manifests: list[Path], out: Path, options: AutoencoderOptions, latents: torch.Tensor | None = None) -> None:
+    """Train on the manifests' train split and on phantoms, and on `latents`; writes `out/vae`."""
     size = CONFIG["sample_size"]
     pixels = read_pixels([row for path in manifests for row in manifest.read(path, "train")], size)
     drawn = [phantom.draw(phantom.random_attributes(i), seed=i, size=size).image for i in range(options.phantoms)]
     drawn = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in drawn]
     empty = pixels[:0]
-    train(pixels, torch.stack(drawn) if drawn else empty, out, options).save_pretrained(out / "vae")
+    train(pixels, torch.stack(drawn) if drawn else empty, out, options, latents).save_pretrained(out / "vae")
