@@ -50,7 +50,8 @@ class AutoencoderOptions:
 
     noise: on the latents. phantoms: how many drawn images join the real ones. fitted: how many images the components
     are fitted to. critic: the norm of the critic's gradient as a share of the loss's; 0 is none. critic_from: the share
-    of the run after which it counts. matching: the weight of its features. compiled: 1 to compile the decoder first.
+    of the run after which it counts. critic_rate: its learning rate. matching: the weight of its features. compiled: 1
+    to compile the decoder first.
     """
 
     steps: int = 3000
@@ -60,7 +61,8 @@ class AutoencoderOptions:
     phantoms: int = 600
     fitted: int = 100
     critic: float = 0.5
-    critic_from: float = 0.2
+    critic_from: float = 0.1
+    critic_rate: float = 1e-3
     matching: float = 2.0
     ema: float = 0.995
     compiled: int = 0
@@ -100,7 +102,7 @@ def train(
     optimizer = adam(decoder, options.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, 50, options.steps)
     critic = Critic().to(memory_format=torch.channels_last)
-    critic_optimizer = adam(critic, options.learning_rate)
+    critic_optimizer = adam(critic, options.critic_rate)
     if options.compiled:
         decoder.compile()
     decoder, critic, optimizer, critic_optimizer, schedule = accelerator.prepare(

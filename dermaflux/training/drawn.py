@@ -12,7 +12,7 @@ from dermaflux.training.pairs import Pairs
 BATCH = 16
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def draw_latents(
     base: Path, lora: Path, pairs: Path, count: int, path: Path, *, steps: int, guidance: float, seed: int = 0
 ) -> torch.Tensor:
