@@ -1,9 +1,6 @@
 """Training and calibrating the classifier."""
 
-import _thread
 import csv
-import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +11,7 @@ from tiny_classifier import TINY, rows, write_manifest
 
 from dermaflux.classifier import Classifier
 from dermaflux.errors import DataError
-from dermaflux.training import calibration, views
+from dermaflux.training import calibration, loop, views
 from dermaflux.training import classifier as training
 
 
@@ -27,16 +24,18 @@ def test_training_writes_a_classifier_measured_on_images_held_out(trained):
     assert f"AUC {card.auc:.3f}" in (trained / "run" / "classifier" / "README.md").read_text()
 
 
-def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path):
-    def interrupt():
-        while not (tmp_path / "fold-1" / "checkpoint" / "step").exists():
-            time.sleep(0.002)
-        _thread.interrupt_main()
+def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path, monkeypatch):
+    save = loop._save
 
-    threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
+    def save_and_interrupt(accelerator, out, done):
+        save(accelerator, out, done)
+        if out.name == "fold-1":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "_save", save_and_interrupt)
         training.train([trained / "manifest.csv"], tmp_path, TINY)
-        time.sleep(5)
+    assert (tmp_path / "fold-1" / "checkpoint" / "step").read_text() == "4"
     assert not (tmp_path / "classifier").exists()
     training.train([trained / "manifest.csv"], tmp_path, TINY)
     resumed, whole = (load_file(path / "classifier" / "model.safetensors") for path in (tmp_path, trained / "run"))
