@@ -14,7 +14,7 @@ train = typer.Typer(help="Train a model of this repository; an interrupted run c
 Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST.csv")]
 Pipeline = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline folder")]
-Steps = Annotated[int | None, typer.Option(min=0)]
+Steps = Annotated[int | None, typer.Option(min=1)]
 Batch = Annotated[int | None, typer.Option(min=1)]
 Rate = Annotated[float | None, typer.Option("--learning-rate")]
 Seed = Annotated[int, typer.Option(min=0)]
@@ -39,7 +39,7 @@ def autoencoder(
         Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors, its captions")
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="latents to draw")] = 800,
-    steps: Steps = None,
+    steps: Annotated[int | None, typer.Option(min=0)] = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = 0,
