@@ -21,33 +21,38 @@ def connect(
     stopped: Run,
     js: str | None = None,
 ) -> list[Dependency]:
-    """Let each button of `starts`, with its inputs, start `work`; the ends of runs, for what is to follow them.
+    """Let each button of `starts`, with its inputs, start `work`; gives the ends of runs, stopped or not.
 
     work: yields values of `status` and `outputs`; what it raises is said in the status line and in a toast.
     stopped: gives the values after Stop. js: a script that runs at the click.
     The first of `starts` is given back when a run ends; the others by whoever knows whether they have anything to do.
-    The buttons change in the order of the run's own messages, so that a short run cannot end before it has begun.
+    The buttons change in the order of the run's own messages, so that a short run cannot end before it has begun, and
+    after Stop only when the run is known to be cancelled, so that the next one cannot be taken for it.
     """
-    buttons = [stop, *(button for button, _ in starts)]
-    idle = [OFF, ON, *[gr.skip()] * (len(starts) - 1)]
-    still = [gr.skip()] * len(outputs)
+    buttons, going = [stop, *(button for button, _ in starts)], gr.State(False)
+    idle = [False, OFF, ON, *[gr.skip()] * (len(starts) - 1)]
+    still, unchanged = [gr.skip()] * len(outputs), [gr.skip()] * (1 + len(buttons))
 
     def run(*inputs) -> Iterator[list]:
         try:
             for values in work(*inputs):
-                yield [*values, *[gr.skip()] * len(buttons)]
+                yield [*values, *unchanged]
             yield [gr.skip(), *still, *idle]
         except Exception as error:
             refused = sentence(error)
             gr.Warning(refused.message, title=refused.title)
             yield [stage.status(refused.message), *still, *idle]
 
-    waiting = [stage.status("Waiting for the model.", 0), ON, *[OFF] * len(starts)]
+    def settle(going: bool, *inputs) -> list:
+        """A run that was stopped has not given back the buttons itself."""
+        return [*stopped.fn(*inputs), *idle] if going else [*[gr.skip()] * len(stopped.outputs), *unchanged]
+
+    waiting = [stage.status("Waiting for the model.", 0), True, ON, *[OFF] * len(starts)]
     runs = [
-        button.click(lambda: waiting, None, [status, *buttons], js=js, **QUIET).then(
+        button.click(lambda: waiting, None, [status, going, *buttons], js=js, **QUIET).then(
             run,
             [*inputs],
-            [status, *outputs, *buttons],
+            [status, *outputs, going, *buttons],
             trigger_mode="multiple",
             show_progress="minimal",
             show_progress_on=status,
@@ -56,7 +61,5 @@ def connect(
         )
         for button, inputs in starts
     ]
-    halt = stop.click(None, None, None, cancels=runs, queue=False, **PRIVATE).then(
-        lambda *inputs: [*stopped.fn(*inputs), *idle], [*stopped.inputs], [*stopped.outputs, *buttons], **QUIET
-    )
-    return [*runs, halt]
+    stop.click(None, None, None, cancels=runs, queue=False, **PRIVATE)
+    return [run.then(settle, [going, *stopped.inputs], [*stopped.outputs, going, *buttons], **QUIET) for run in runs]

@@ -3,9 +3,20 @@
 import re
 import time
 
+import pytest
 from playwright.sync_api import expect
 
 STEPPING = re.compile(r"Step ([2-9]|\d\d) of 50")
+SLOW_CANCEL = """
+() => {
+    const fetch = window.fetch;
+    window.fetch = async (address, ...rest) => {
+        if (String(address).includes('/cancel')) await new Promise(done => setTimeout(done, 1500));
+        return fetch(address, ...rest);
+    };
+}
+"""
+"""A network on which word of a Stop takes its time."""
 
 
 def seconds_left(visitor) -> int:
@@ -13,8 +24,11 @@ def seconds_left(visitor) -> int:
 
 
 def stop(visitor) -> None:
+    """Stop, and see that it lasts: a run that goes on would soon say so."""
     visitor["stop"].click()
     expect(visitor["status"]).to_contain_text("Stopped")
+    visitor.page.wait_for_timeout(500)
+    expect(visitor["status"]).to_contain_text("Stopped", timeout=1)
 
 
 def test_stop_ends_a_run_at_once_and_keeps_earlier_images(visitor):
@@ -32,7 +46,9 @@ def test_stop_ends_a_run_at_once_and_keeps_earlier_images(visitor):
     expect(visitor.images()).to_have_count(2)
 
 
-def test_a_run_right_after_a_stopped_one_can_be_stopped_too(visitor):
+@pytest.mark.parametrize("network", ["() => {}", SLOW_CANCEL], ids=["fast", "slow"])
+def test_a_run_right_after_a_stopped_one_can_be_stopped_too(visitor, network):
+    visitor.page.evaluate(network)
     visitor.set(Images=8, Steps=50)
     visitor["draw"].click()
     expect(visitor["status"]).to_contain_text(STEPPING)
