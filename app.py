@@ -14,7 +14,7 @@ def load_generator(settings: Settings):
     """The generator that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
 
-    return Generator.load(settings.model, settings.lora, settings.torch_device)
+    return Generator.load(settings.model, settings.lora, settings.torch_device, settings.memory)
 
 
 def load_classifier(settings: Settings):

@@ -59,6 +59,7 @@ app.command()(sweep)
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files, folders or ZIPs of images")]
 Table = Annotated[Path | None, typer.Option(metavar="FILE.csv", dir_okay=False, help="default: standard output")]
 Device = Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto")]
+Memory = Annotated[str, typer.Option(envvar="DERMAFLUX_MEMORY", help="auto, bf16, int8, int4, ...")]
 Folder = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 
 
@@ -72,6 +73,7 @@ def generate(
     model: Annotated[str, typer.Option(envvar="DERMAFLUX_MODEL", help="a name in the registry")] = "nano",
     lora: Annotated[str, typer.Option(envvar="DERMAFLUX_LORA", help="file, Hub id, default or none")] = "default",
     device: Device = "auto",
+    memory: Memory = "auto",
     count: Annotated[int | None, typer.Option(min=1, help="images; default: 1, or every row of the plan")] = None,
     seed: Annotated[int, typer.Option(help="of the first image; the others follow")] = 0,
     steps: Annotated[int | None, typer.Option(help="1-50")] = None,
@@ -139,7 +141,7 @@ def generate(
     from dermaflux.generator import Generator
 
     _quiet()
-    generator = Generator.from_spec(spec, None if device == "auto" else device)
+    generator = Generator.from_spec(spec, None if device == "auto" else device, memory)
     bar = tqdm(synthesis.synthesise(generator, orders, out), total=len(orders), unit="image", disable=None)
     failures = [(outcome.order.file, outcome.error) for outcome in bar if outcome.error]
     typer.echo(f"{len(orders) - len(failures)} of {len(orders)} images are in {out}.", err=True)

@@ -4,18 +4,16 @@ The denoising loop is that of `FluxPipeline.__call__` (`FluxImg2ImgPipeline` whe
 that each step yields. Conditioning has one row for a batch: an image has the same pixels alone or beside others.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from safetensors import SafetensorError
@@ -25,7 +23,9 @@ from dermaflux import __version__, lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.models import ModelSpec, SamplingOptions, find_model
+from dermaflux.loading import Loaded, first_line, load, out_of_memory
+from dermaflux.memory import AUTO
+from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 
 CACHED_PROMPTS = 64
 
@@ -59,38 +59,50 @@ Source = tuple[Image.Image, Provenance]
 class Generator:
     """A loaded model. Runs may be interleaved, one step at a time; one that is left unfinished holds nothing up."""
 
-    def __init__(self, pipe: FluxPipeline, spec: ModelSpec, model_hash: str, lora_hash: str = ""):
-        self.pipe, self.spec = pipe, spec
-        self.model_hash, self.lora_hash = model_hash, lora_hash
+    def __init__(self, loaded: Loaded, spec: ModelSpec):
+        """adapter: what is known of the LoRA in use."""
+        self.pipe, self.spec, self.model_hash = loaded.pipe, spec, loaded.hash
+        self.adapter, self.plan, self._fused = loaded.adapter, loaded.plan, loaded.fused
         self._preview = _LinearPreview(spec.previews) if spec.previews else None
-        self._prompts: dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._prompts: dict[tuple[str, float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._busy = threading.Lock()
         self._strength: float | None = None
 
     @classmethod
-    def load(cls, name: str = "nano", lora: str = "default", device: str | None = None) -> "Generator":
+    def load(
+        cls, name: str = "nano", lora: str = "default", device: str | None = None, memory: str = AUTO
+    ) -> "Generator":
         """Load the registered model `name` with its own LoRA, with none, or with the one at `lora` (file or Hub id).
 
-        device: cpu, cuda or another torch device; the best one present if not given.
+        device: cpu, cuda or another torch device; the best one present if not given. memory: see `memory.WAYS`.
         Raises ModelUnavailable with the reason and the way out.
         """
-        return cls.from_spec(find_model(name, lora), device)
+        return cls.from_spec(find_model(name, lora), device, memory)
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, device: str | None = None) -> "Generator":
+    def from_spec(cls, spec: ModelSpec, device: str | None = None, memory: str = AUTO) -> "Generator":
         """Load the model that `spec` describes. Raises ModelUnavailable."""
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        folder = _folder(spec)
+        loaded = load(spec, device or ("cuda" if torch.cuda.is_available() else "cpu"), memory)
         try:
-            dtype = torch.float32 if device == "cpu" else torch.bfloat16
-            pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
-            pipe.to(device)
-            generator = cls(pipe, spec, _fingerprint(folder))
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ModelUnavailable(f"{spec.title} cannot be loaded from {folder}: {_first_line(error)}") from error
-        pipe.set_progress_bar_config(disable=True)
-        generator.lora_hash = lora.attach(pipe, spec.lora) if spec.lora else ""
-        return generator
+            return cls(loaded, spec)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise ModelUnavailable(f"The previews of {spec.title} cannot be loaded: {first_line(error)}") from error
+
+    def use_lora(self, spec: LoraSpec | None) -> None:
+        """Put the LoRA of `spec`, or none, in the place of the one in use; the base stays loaded.
+
+        Raises ModelUnavailable, and then changes nothing.
+        """
+        if self._fused is not None:
+            raise ModelUnavailable("At 8 or 4 bits the LoRA is part of the weights. Start again with the other LoRA.")
+        with self._busy:
+            if spec:
+                self.adapter = lora.attach(self.pipe, spec)
+            else:
+                lora.detach(self.pipe)
+                self.adapter = lora.Attached()
+            self.spec, self._strength = replace(self.spec, lora=spec), None
+            self._prompts.clear()
 
     def sample(
         self,
@@ -110,8 +122,9 @@ class Generator:
             yield from self._run(text, options, attributes, source)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
-            said = "The graphics card ran out of memory. Draw fewer images at once or a smaller size."
-            raise ModelUnavailable(said) from error
+            raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
+        finally:
+            self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
 
     def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
         """Draw the image of a recipe again; where it was varied from another, that one first."""
@@ -125,8 +138,8 @@ class Generator:
         )
 
     def _run(self, text, options, attributes, source) -> Iterator[Preview | Sample]:
-        prompt = self._encode(text)
-        negative = self._encode(options.negative) if options.true_cfg > 1 else None
+        prompt = self._encode(text, options.lora_strength)
+        negative = self._encode(options.negative, options.lora_strength) if options.true_cfg > 1 else None
         recipe = Provenance(
             caption=text,
             attributes=attributes or LesionAttributes(),
@@ -140,7 +153,7 @@ class Generator:
             model=self.spec.name,
             model_hash=self.model_hash,
             lora=self.spec.lora.name if self.spec.lora else "",
-            lora_hash=self.lora_hash,
+            lora_hash=self.adapter.hash,
             version=__version__,
             strength=options.strength if source else None,
             source=source[1] if source else None,
@@ -195,13 +208,17 @@ class Generator:
         return scheduler.scale_noise(packed, t, noise)
 
     @torch.inference_mode()
-    def _encode(self, text: str):
+    def _encode(self, text: str, strength: float):
         """Token embeddings (1, L, D), pooled embedding (1, P) and token positions (L, 3) of a caption, cached."""
-        if text not in self._prompts:
-            if len(self._prompts) >= CACHED_PROMPTS:
-                self._prompts.pop(next(iter(self._prompts)))
-            self._prompts[text] = self.pipe.encode_prompt(text, max_sequence_length=self.spec.max_sequence_length)
-        return self._prompts[text]
+        with self._busy:
+            key = (text, strength if self.adapter.reads_text else 0.0)
+            if key not in self._prompts:
+                if len(self._prompts) >= CACHED_PROMPTS:
+                    self._prompts.pop(next(iter(self._prompts)))
+                self._set_strength(strength)
+                length = self.spec.max_sequence_length
+                self._prompts[key] = self.pipe.encode_prompt(text, max_sequence_length=length)
+            return self._prompts[key]
 
     @torch.inference_mode()
     def _velocity(self, latents, t, prompt, negative, options: SamplingOptions) -> torch.Tensor:
@@ -214,8 +231,13 @@ class Generator:
             return velocity
 
     def _set_strength(self, strength: float) -> None:
+        if self._fused is not None and strength != self._fused:
+            raise ModelUnavailable(
+                f"At 8 or 4 bits the LoRA is part of the weights, at strength {self._fused:g}. Draw at that strength, "
+                "or load the model at 16 bits."
+            )
         if self.spec.lora and strength != self._strength:
-            self.pipe.set_adapters([self.spec.lora.name], [strength])
+            lora.set_strength(self.pipe, strength)
             self._strength = strength
 
     def _transform(self, latents: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
@@ -269,32 +291,3 @@ class _LinearPreview:
         rgb = F.conv2d(latents, self.weight[:, :, None, None], self.bias)
         rgb = F.pixel_shuffle(rgb, patch).clamp(0, 1).mul(255).byte().permute(0, 2, 3, 1).numpy()
         return tuple(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in rgb)
-
-
-def _folder(spec: ModelSpec) -> Path:
-    path = Path(spec.source)
-    if path.is_dir():
-        return path
-    if path.is_absolute():
-        raise ModelUnavailable(f"{spec.title} was not found at {path}. Fetch the repository whole, with its assets.")
-    try:
-        return Path(FluxPipeline.download(spec.source, use_safetensors=True))
-    except OSError as error:
-        raise ModelUnavailable(
-            f"{spec.title} could not be downloaded ({spec.licence}). Accept its licence on the Hub, set HF_TOKEN to a "
-            f"token that may read it, and check the network and the free disk space."
-        ) from error
-
-
-def _fingerprint(folder: Path) -> str:
-    """16 hex digits that change with the weights: the Hub's commit, or the SHA-256 of a local folder's weights."""
-    if folder.parent.name == "snapshots":
-        return folder.name[:16]
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,34 +1,219 @@
-"""Read a LoRA adapter and put it on a Flux pipeline."""
+"""Read a LoRA of any format, account for each of its tensors, and put it on a Flux pipeline, whole or not at all.
+
+An adapter adds alpha / rank * up @ down to the weights of a layer (Hu et al., arXiv 2106.09685). A layer that a file
+names in the way of the original FLUX.1 code may hold the rows of several layers of diffusers, which then share `down`.
+"""
 
 import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from diffusers import FluxPipeline
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
+from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
+from dermaflux import lora_keys
 from dermaflux.errors import ModelUnavailable
 from dermaflux.models import LoraSpec
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+COMPONENTS = ("transformer", "text_encoder", "text_encoder_2")
+TEXT_ENCODERS = COMPONENTS[1:]
+ADAPTER = "lesion"
+
+Layers = dict[str, tuple[torch.Tensor, torch.Tensor]]
+"""By the name of a layer: down (rank, in) and up (out, rank), the latter with alpha / rank in it."""
 
 
-def attach(pipe: FluxPipeline, spec: LoraSpec) -> str:
-    """Load the adapter of `spec` onto `pipe` under its name; returns the first 16 hex digits of its file's SHA-256.
+@dataclass(frozen=True)
+class Attached:
+    """A LoRA that is on a pipeline: the first 16 hex digits of its file's SHA-256; the components that it changes; and
+    the tensors of the file that nothing was found for."""
 
-    Raises ModelUnavailable if the file is missing, is not safetensors, or does not fit the pipeline.
+    hash: str = ""
+    components: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it changes how captions are read."""
+        return any(component in TEXT_ENCODERS for component in self.components)
+
+    @property
+    def warning(self) -> str:
+        """What to tell the user about tensors left aside; empty if there are none."""
+        if not self.unused:
+            return ""
+        some = ", ".join(self.unused[:3]) + (", …" if len(self.unused) > 3 else "")
+        return f"{len(self.unused)} tensors of the LoRA fit no layer of this model and are not used: {some}."
+
+
+def attach(pipe: FluxPipeline, spec: LoraSpec) -> Attached:
+    """Put the adapter of `spec` on `pipe` in place of one that is there, at strength 1.
+
+    Raises ModelUnavailable if the file is missing, is not safetensors, or does not fit the pipeline, which then is as
+    it was before.
     """
     path = _file(spec)
+    tensors, metadata = _read(path, spec)
+    layers, unused = convert(tensors, metadata, pipe, spec.title)
+    detach(pipe)
+    for component, pairs in layers.items():
+        _inject(getattr(pipe, component), pairs)
+    return Attached(hashlib.sha256(path.read_bytes()).hexdigest()[:16], tuple(layers), unused)
+
+
+def detach(pipe: FluxPipeline) -> None:
+    """Take an adapter off `pipe`, whose own weights it never changed."""
+    for component in COMPONENTS:
+        model = getattr(pipe, component)
+        if model is not None and any(isinstance(module, LoraLayer) for module in model.modules()):
+            recurse_remove_peft_layers(model)
+            vars(model).pop("peft_config", None)
+
+
+def set_strength(pipe: FluxPipeline, strength: float) -> None:
+    """Add `strength` times the adapter; at 0 the pipeline computes what it does without one."""
+    for component in COMPONENTS:
+        for module in getattr(pipe, component).modules() if getattr(pipe, component) is not None else ():
+            if isinstance(module, LoraLayer):
+                module.set_scale(ADAPTER, strength)
+                module.enable_adapters(strength != 0)
+
+
+def fuse(pipe: FluxPipeline, strength: float) -> None:
+    """Add `strength` times the adapter to the weights of `pipe` for good, and take it off."""
+    set_strength(pipe, strength)
+    for component in COMPONENTS:
+        for module in getattr(pipe, component).modules() if getattr(pipe, component) is not None else ():
+            if isinstance(module, LoraLayer):
+                module.merge()
+    detach(pipe)
+
+
+def convert(
+    tensors: dict[str, torch.Tensor], metadata: dict[str, dict], pipe: FluxPipeline, title: str
+) -> tuple[dict[str, Layers], tuple[str, ...]]:
+    """The layers of each component of `pipe` that `tensors` change, and the keys that belong to none.
+
+    metadata: of each component, peft's lora_alpha and alpha_pattern, where a file keeps them.
+    Raises ModelUnavailable if half of a pair is missing or a shape does not fit, and if nothing fits at all.
+    """
+    known = {component: dict(_linear_layers(getattr(pipe, component))) for component in COMPONENTS}
+    pairs, unused = {}, []
+    for key, tensor in tensors.items():
+        component, name, kind = _parse(key)
+        layers = _find(name, component, known[component])
+        if kind and layers:
+            pairs.setdefault((component, name, layers), {})[kind] = tensor
+        else:
+            unused.append(key)
+    if not any("down" in pair for pair in pairs.values()):
+        other = lora_keys.made_for(list(tensors))
+        raise ModelUnavailable(
+            f"The LoRA {title} was made for {other}, not for FLUX.1, and cannot be applied."
+            if other
+            else f"The LoRA {title} was made for another model: none of its tensors belongs to a layer of this one."
+        )
+    parts: dict[str, Layers] = {}
+    for (component, name, layers), pair in pairs.items():
+        if not {"down", "up"} <= pair.keys():
+            raise ModelUnavailable(f"The LoRA {title} is damaged: half of the pair for {name} is missing.")
+        rank = len(pair["down"])
+        alpha = float(pair["alpha"]) if "alpha" in pair else _alpha(metadata.get(component, {}), layers[0], rank)
+        down, up = pair["down"].float(), pair["up"].float() * (alpha / rank)
+        widths = [known[component][layer].out_features for layer in layers]
+        if down.shape != (rank, known[component][layers[0]].in_features) or up.shape != (sum(widths), rank):
+            raise ModelUnavailable(f"The LoRA {title} was made for a model of another size: {name} does not fit.")
+        rows = up.chunk(2)[::-1] if name == lora_keys.SWAPPED else up.split(widths)
+        up = torch.cat(rows)
+        for layer, part in zip(layers, up.split(widths), strict=True):
+            before = parts.setdefault(component, {}).get(layer)
+            both = (torch.cat([before[0], down]), torch.cat([before[1], part], 1)) if before else (down, part)
+            parts[component][layer] = both
+    return parts, tuple(unused)
+
+
+def _parse(key: str) -> tuple[str, str, str]:
+    """The component, the name of the layer with underscores for dots, and the kind of a tensor; no kind if unknown."""
+    prefix = next(prefix for prefix in lora_keys.PREFIXES if key.startswith(prefix))
+    suffix = next((suffix for suffix in lora_keys.SUFFIXES if key.endswith(suffix)), "")
+    name = key.removeprefix(prefix).removesuffix(suffix).replace(".", "_")
+    return lora_keys.PREFIXES[prefix], name, lora_keys.SUFFIXES.get(suffix, "")
+
+
+def _find(name: str, component: str, known: dict[str, nn.Linear]) -> tuple[str, ...]:
+    """The layers that `name` stands for; none unless all of them are `known`."""
+    by_name = {layer.replace(".", "_"): layer for layer in known}
+    if found := by_name.get(name) or by_name.get(name.removeprefix("text_model_")):
+        return (found,)
+    layers = lora_keys.native(name) if component == "transformer" else ()
+    return layers if all(layer in known for layer in layers) else ()
+
+
+def _linear_layers(model: nn.Module | None) -> Iterator[tuple[str, nn.Linear]]:
+    """The linear layers of `model` by name, without those of an adapter that is on it."""
+    for name, module in model.named_modules() if model is not None else ():
+        if isinstance(module, LoraLayer):
+            yield name, module.get_base_layer()
+        elif isinstance(module, nn.Linear) and not re.search(r"\.(base_layer|lora_[AB]\.\w+)$", name):
+            yield name, module
+
+
+def _alpha(metadata: dict, layer: str, rank: int) -> float:
+    """The scale of a pair whose file has no alpha beside it: peft's, or the rank."""
+    pattern = metadata.get("alpha_pattern") or {}
+    return float(pattern.get(layer, metadata.get("lora_alpha", rank)))
+
+
+def _inject(model: nn.Module, layers: Layers) -> None:
+    rank = max(len(down) for down, _ in layers.values())
+    state = {}
+    for layer, (down, up) in layers.items():
+        missing = rank - len(down)
+        state[f"{layer}.lora_A.weight"] = F.pad(down, (0, 0, 0, missing))
+        state[f"{layer}.lora_B.weight"] = F.pad(up, (0, missing))
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
+    inject_adapter_in_model(config, model, ADAPTER, state_dict=state)
+    set_peft_model_state_dict(model, state, ADAPTER)
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            weight = module.get_base_layer().weight
+            dtype = weight.dtype if weight.dtype.is_floating_point else torch.bfloat16  # a quantised base
+            module.lora_A.to(weight.device, dtype)
+            module.lora_B.to(weight.device, dtype)
+    model.requires_grad_(False)
+
+
+def _read(path: Path, spec: LoraSpec) -> tuple[dict[str, torch.Tensor], dict[str, dict]]:
+    """The tensors of a safetensors file, and what peft notes of each component beside them."""
     try:
         with safe_open(path, "pt") as stream:
-            if not stream.keys():
-                raise ModelUnavailable(f"The LoRA {spec.title} holds no weights.")
-    except (OSError, SafetensorError) as error:
+            tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
+            notes = json.loads((stream.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
         raise ModelUnavailable(f"The LoRA {spec.title} is not a whole safetensors file: {path}.") from error
-    try:
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=spec.name)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ModelUnavailable(f"The LoRA {spec.title} was made for another model and cannot be applied.") from error
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    if not tensors:
+        raise ModelUnavailable(f"The LoRA {spec.title} holds no weights.")
+    config = path.with_name("adapter_config.json")
+    metadata = {"transformer": json.loads(config.read_text(encoding="utf-8"))} if config.exists() else {}
+    for name, value in notes.items():
+        component, _, option = name.partition(".")
+        metadata.setdefault(component, {})[option] = value
+    for component in metadata.values():
+        if component.get("use_dora") or component.get("use_rslora"):
+            raise ModelUnavailable(
+                f"The LoRA {spec.title} is a DoRA or a rank-stabilised LoRA, which is not supported."
+            )
+    return tensors, metadata
 
 
 def _file(spec: LoraSpec) -> Path:

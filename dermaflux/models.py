@@ -24,12 +24,28 @@ class LoraSpec:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The size of a model's parts at 16 bits a parameter, in GB of 2^30 bytes; text: both encoders of captions."""
+
+    transformer: float
+    text: float
+    other: float
+
+    @property
+    def total(self) -> float:
+        return self.transformer + self.text + self.other
+
+
+FLUX1 = Weights(22.2, 9.1, 0.2)
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """A generator: where it is, what it may be used for, what it can do, and its default settings.
 
     sizes: side lengths in px; honours: the attributes that it was trained on; diagnoses: those among its training
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; batch: how many images
-    are drawn at once.
+    are drawn at once; weights: where they are known before they are there, as they are for models to download.
     """
 
     name: str
@@ -47,6 +63,7 @@ class ModelSpec:
     lora: LoraSpec | None = None
     previews: str | None = None
     batch: int = 1
+    weights: Weights | None = None
 
 
 NANO = ASSETS / "nano"
@@ -92,6 +109,7 @@ MODELS: Mapping[str, ModelSpec] = {
             honours=frozenset(("label", "asymmetry", "border", "colours", "size_mm")),
             diagnoses=frozenset(),
             lora=_DERMAFLUX_LORA,
+            weights=FLUX1,
         ),
         ModelSpec(
             name="flux1-schnell",
@@ -106,6 +124,7 @@ MODELS: Mapping[str, ModelSpec] = {
             max_sequence_length=256,
             honours=frozenset(),
             diagnoses=frozenset(),
+            weights=FLUX1,
         ),
     )
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dermaflux.errors import InputError
+from dermaflux.memory import AUTO, WAYS
 from dermaflux.models import find_model
 
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
@@ -40,6 +41,12 @@ def _model(text: str) -> str:
     return find_model(text.strip()).name
 
 
+def _way(text: str) -> str:
+    if text.strip() not in (AUTO, *WAYS):
+        raise InputError(f"must be one of {', '.join((AUTO, *WAYS))}")
+    return text.strip()
+
+
 def _folder(text: str) -> Path:
     return Path(text).expanduser().resolve()
 
@@ -61,6 +68,7 @@ class Settings:
     )
     classifier: str = field(default="nano", metadata=_how(_text, "classifier, by name or folder"))
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
+    memory: str = field(default="auto", metadata=_how(_way, f"how weights are kept: auto, or one of {', '.join(WAYS)}"))
     data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))
     queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
     max_upload_mb: int = field(default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB"))

@@ -97,7 +97,7 @@ def test_a_batch_equals_its_images_one_by_one(tiny_generator):
 
 
 def test_a_run_longer_than_a_batch_is_drawn_in_batches(tiny_folder, base):
-    narrow = Generator(base.pipe, replace(base.spec, batch=2), base.model_hash)
+    narrow = Generator.from_spec(replace(base.spec, batch=2), "cpu")
     items = list(narrow.sample(TEXT, options(narrow, seeds=(1, 2, 3))))
     previews = [(item.first, len(item.images)) for item in items if isinstance(item, Preview)]
     assert previews == [(0, 2)] * 4 + [(2, 1)] * 4
@@ -117,7 +117,7 @@ def test_every_step_yields_a_preview_of_the_full_size(tiny_generator):
 
 
 def test_without_a_linear_map_the_last_preview_is_the_finished_image(base):
-    exact = Generator(base.pipe, replace(base.spec, previews=None), base.model_hash)
+    exact = Generator.from_spec(replace(base.spec, previews=None), "cpu")
     *_, preview, sample = exact.sample(TEXT, options(exact))
     assert difference(pixels(preview.images[0]), pixels(sample.image)) <= 1
 

@@ -122,6 +122,8 @@ def _runner(context: Context):
 def _items(context: Context, asked: fields.Request, varied: str | None) -> "Iterator[Preview | Sample]":
     """The previews and samples of a run; a source that is only known by its recipe is drawn again first."""
     generator = context.generator()
+    if generator.adapter.warning:
+        gr.Warning(generator.adapter.warning, title="LoRA")
     source = (open_untrusted(varied), read_provenance(varied)) if varied else None
     if source is None and asked.source is not None:
         for item in generator.redraw(asked.source):

@@ -166,7 +166,7 @@ def surprised(seed: int) -> list:
 
 def restored(generator: "Generator", recipe: Provenance) -> list:
     """The form with the description and every setting of `recipe`, saying what stands in the way of the same pixels."""
-    spec, hashes = generator.spec, (generator.model_hash, generator.lora_hash)
+    spec, hashes = generator.spec, (generator.model_hash, generator.adapter.hash)
     if recipe.model != spec.name:
         said = [f"Restored, but drawn with {recipe.model}; the loaded {spec.name} will draw another image."]
     elif (recipe.model_hash, recipe.lora_hash) != hashes:

@@ -1,0 +1,169 @@
+"""Models are fetched, quantised and placed, or refused with the reason and the way out."""
+
+import errno
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import huggingface_hub
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
+
+from dermaflux import loading, lora
+from dermaflux.errors import ModelUnavailable
+from dermaflux.generator import Generator, Sample
+from dermaflux.models import MODELS, SamplingOptions
+
+TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
+FLUX = MODELS["flux1-dev"]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers every request as the Hub answers with `status` and `code`."""
+
+    status, code = 404, "RepoNotFound"
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("X-Error-Code", self.code)
+        self.send_header("X-Error-Message", "no")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A server in the place of the Hub, and a visitor without a token or anything downloaded."""
+    server = HTTPServer(("127.0.0.1", 0), type("Answering", (Hub,), {}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address, fetch = f"http://127.0.0.1:{server.server_port}", huggingface_hub.snapshot_download
+    monkeypatch.setattr(
+        loading, "snapshot_download", lambda *args, **more: fetch(*args, **more, endpoint=address, cache_dir=tmp_path)
+    )
+    monkeypatch.setattr(loading, "get_token", lambda: None)
+    yield server
+    server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "token", "said"),
+    [
+        (
+            401,
+            "GatedRepo",
+            None,
+            r"accept its licence at https://huggingface.co/black-forest-labs/FLUX.1-dev.*HF_TOKEN",
+        ),
+        (403, "GatedRepo", "hf_x", r"the account of your token has no access"),
+        (404, "RepoNotFound", "hf_x", r"no such repository"),
+        (401, "", None, r"answered 401.*HF_TOKEN"),
+        (500, "", None, r"cannot be reached.*goes on"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_the_way_out(hub, monkeypatch, status, code, token, said):
+    hub.RequestHandlerClass.status, hub.RequestHandlerClass.code = status, code
+    monkeypatch.setattr(loading, "get_token", lambda: token)
+    with pytest.raises(ModelUnavailable, match=said):
+        loading.fetch(FLUX)
+
+
+def test_a_dead_network_is_said(hub):
+    hub.shutdown()
+    hub.server_close()
+    with pytest.raises(ModelUnavailable, match="network is down"):
+        loading.fetch(FLUX)
+
+
+def test_a_full_disk_is_said_with_the_size_and_that_it_resumes(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(loading, "snapshot_download", full)
+    with pytest.raises(ModelUnavailable, match=r"disk is full. It needs about 3[12] GB .* goes on"):
+        loading.fetch(FLUX)
+
+
+def draw(generator: Generator, **changes) -> np.ndarray:
+    items = generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **changes))
+    return np.stack([np.asarray(item.image).astype(float) for item in items if isinstance(item, Sample)])
+
+
+@pytest.fixture(scope="module")
+def exact():
+    """An image of the embedded model at 32 bits, and how far it is from one without the LoRA."""
+    generator = Generator.load("nano", device="cpu")
+    drawn = draw(generator, steps=8)
+    return drawn, np.abs(draw(generator, steps=8, lora_strength=0.0) - drawn).mean()
+
+
+@pytest.mark.parametrize(("way", "share"), [("bf16", 0.25), ("int8", 0.4), ("int4", 2)])
+def test_fewer_bits_draw_nearly_the_same_image_with_the_lora_in_them(exact, way, share):
+    """What rounding changes, against what the LoRA changes; at 4 bits a model as small as this one suffers."""
+    pytest.importorskip({"bf16": "torch", "int8": "torchao", "int4": "bitsandbytes"}[way])
+    small = Generator.load("nano", device="cpu", memory=way)
+    assert small.plan.way.name == way
+    image, without_lora = exact
+    assert 0 < np.abs(draw(small, steps=8) - image).mean() < share * without_lora
+
+
+def test_a_fused_lora_keeps_its_strength_and_its_place(tiny_folder):
+    pytest.importorskip("torchao")
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu", "int8")
+    assert not any(isinstance(module, lora.LoraLayer) for module in generator.pipe.transformer.modules())
+    with pytest.raises(ModelUnavailable, match="at strength 1"):
+        draw(generator, lora_strength=0.5)
+    with pytest.raises(ModelUnavailable, match="part of the weights"):
+        generator.use_lora(None)
+    assert draw(generator).shape == (1, tiny.SIZE, tiny.SIZE, 3)
+
+
+def test_parts_cannot_come_to_a_card_that_is_not_there(tiny_folder):
+    with pytest.raises(ModelUnavailable, match="needs a graphics card"):
+        Generator.from_spec(tiny.spec(tiny_folder), "cpu", "bf16-offload")
+
+
+def test_running_out_of_the_cards_memory_offers_a_smaller_way_and_leaves_the_model_usable(tiny_folder, monkeypatch):
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    before = draw(generator)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generator, "_velocity", full)
+        with pytest.raises(ModelUnavailable, match="ran out of memory"):
+            draw(generator)
+    assert (draw(generator) == before).all()
+    way = loading.memory.plan(FLUX, loading.memory.Free(48, 64))
+    assert "--memory bf16-offload, which takes about 23.3 GB" in loading.out_of_memory(way, FLUX)
+
+
+def test_the_fingerprint_changes_with_any_weight_of_a_small_model(tiny_folder, tmp_path):
+    folder = tmp_path / "pipeline" / "transformer"
+    folder.mkdir(parents=True)
+    weights = torch.zeros(100)
+    seen = set()
+    for place in (0, 50, 99):
+        weights[place] = 1
+        save_file({"a": weights}, folder / "model.safetensors")
+        seen.add(loading.fingerprint(folder.parent))
+    assert len(seen) == 3
+
+
+def test_the_fingerprint_of_a_large_model_is_made_of_pieces_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "WHOLE", 1000)
+    monkeypatch.setattr(loading, "PIECE", 100)
+    folder = tmp_path / "pipeline" / "transformer"
+    folder.mkdir(parents=True)
+    seen = set()
+    for value in (0, 1):
+        save_file({"a": torch.full((10_000,), value)}, folder / "model.safetensors")
+        seen.add(loading.fingerprint(folder.parent))
+    assert len(seen) == 2

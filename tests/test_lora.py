@@ -1,0 +1,251 @@
+"""LoRAs of every format go onto a pipeline whole, say what they leave aside, or are refused with a reason."""
+
+import json
+from types import SimpleNamespace
+
+import original_lora
+import pytest
+import tiny
+import torch
+from diffusers import FluxTransformer2DModel
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+from dermaflux import lora
+from dermaflux.errors import ModelUnavailable
+from dermaflux.generator import Generator, Sample
+from dermaflux.models import LoraSpec, SamplingOptions
+
+RANK, ALPHA = 2, 1.0
+TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
+
+
+def written(folder, tensors, metadata=None) -> LoraSpec:
+    path = folder / "some.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata)
+    return LoraSpec("some", "Some LoRA", str(path), "none")
+
+
+@torch.inference_mode()
+def velocity(transformer) -> torch.Tensor:
+    """What a transformer answers to inputs that are always the same."""
+    config, generator = transformer.config, torch.Generator().manual_seed(0)
+    random = lambda *shape: torch.randn(shape, generator=generator)
+    ids = torch.zeros(4, 3)
+    ids[:, 1] = torch.arange(4)
+    return transformer(
+        hidden_states=random(1, 4, config.in_channels),
+        encoder_hidden_states=random(1, 3, config.joint_attention_dim),
+        pooled_projections=random(1, config.pooled_projection_dim),
+        timestep=torch.tensor([0.4]),
+        guidance=torch.tensor([3.0]),
+        img_ids=ids,
+        txt_ids=torch.zeros(3, 3),
+    ).sample
+
+
+@torch.inference_mode()
+def reading(encoder) -> torch.Tensor:
+    return encoder(torch.arange(1, 9)[None]).last_hidden_state
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference relative to the largest value."""
+    return float((one - other).abs().max() / other.abs().max())
+
+
+@pytest.fixture
+def pipe():
+    return tiny.pipeline()
+
+
+def test_every_family_of_keys_at_flux_widths_equals_weights_merged_by_hand(tmp_path):
+    """One double and one single block of FLUX.1's widths, and one layer of each text encoder at theirs."""
+    clip = CLIPTextConfig(
+        vocab_size=100, hidden_size=768, intermediate_size=3072, num_hidden_layers=1, bos_token_id=1, eos_token_id=2
+    )
+    t5 = T5Config(
+        vocab_size=100, d_model=4096, d_kv=64, d_ff=10240, num_heads=64, num_layers=1,
+        feed_forward_proj="gated-gelu", dropout_rate=0.0,
+    )  # fmt: skip
+    flux = SimpleNamespace(
+        transformer=FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True).eval(),
+        text_encoder=CLIPTextModel(clip).eval(),
+        text_encoder_2=T5EncoderModel(t5).eval(),
+    )
+    assert flux.transformer.config.num_attention_heads * flux.transformer.config.attention_head_dim == 3072
+    changes = original_lora.pairs(flux.transformer, RANK, 0.02)
+    encoders = {name: getattr(flux, name) for name in lora.TEXT_ENCODERS}
+    worded = {name: original_lora.encoder_pairs(model, RANK, 0.02) for name, model in encoders.items()}
+    tensors = original_lora.kohya(changes, "lora_unet_", ALPHA)
+    tensors |= original_lora.kohya(worded["text_encoder"], "lora_te1_text_model_", ALPHA)
+    tensors |= original_lora.kohya(worded["text_encoder_2"], "lora_te3_", ALPHA)
+
+    base = velocity(flux.transformer), *(reading(model) for model in encoders.values())
+    attached = lora.attach(flux, written(tmp_path, tensors))
+    assert not attached.unused and set(attached.components) == set(lora.COMPONENTS)
+    adapted = velocity(flux.transformer), *(reading(model) for model in encoders.values())
+    lora.set_strength(flux, 0)
+    assert all(
+        torch.equal(now, before)
+        for now, before in zip(
+            (velocity(flux.transformer), *(reading(model) for model in encoders.values())), base, strict=True
+        )
+    )
+    lora.detach(flux)
+    original_lora.merge(flux.transformer, changes, ALPHA / RANK)
+    for name, model in encoders.items():
+        original_lora.merge_encoder(model, worded[name], ALPHA / RANK)
+    merged = velocity(flux.transformer), *(reading(model) for model in encoders.values())
+    for ours, by_hand, before in zip(adapted, merged, base, strict=True):
+        assert apart(before, by_hand) > 1e-2
+        assert apart(ours, by_hand) < 1e-4
+
+
+def dotted(some):
+    return {
+        f"diffusion_model.{name}.lora_{half}.weight": tensor
+        for name, pair in some.items()
+        for half, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def test_the_original_names_with_dots_are_read_as_well(pipe, tmp_path):
+    changes = original_lora.pairs(pipe.transformer, RANK)
+    attached = lora.attach(pipe, written(tmp_path, dotted(changes)))
+    adapted = velocity(pipe.transformer)
+    lora.detach(pipe)
+    original_lora.merge(pipe.transformer, changes, 1.0)
+    assert not attached.unused
+    assert apart(adapted, velocity(pipe.transformer)) < 1e-4
+
+
+def test_the_format_of_xlabs_is_read(pipe, tmp_path):
+    names = {
+        "double_blocks.0.img_attn.qkv": "double_blocks.0.processor.qkv_lora1",
+        "double_blocks.0.txt_attn.qkv": "double_blocks.0.processor.qkv_lora2",
+        "double_blocks.0.img_attn.proj": "double_blocks.0.processor.proj_lora1",
+        "double_blocks.0.txt_attn.proj": "double_blocks.0.processor.proj_lora2",
+        "single_blocks.0.linear2": "single_blocks.0.processor.proj_lora",
+    }
+    changes = {name: pair for name, pair in original_lora.pairs(pipe.transformer, RANK).items() if name in names}
+    tensors = {}
+    for name, (down, up) in changes.items():
+        tensors |= {f"{names[name]}.down.weight": down, f"{names[name]}.up.weight": up}
+    down, up = original_lora.pairs(pipe.transformer, RANK)["single_blocks.0.linear1"]
+    rows = 3 * pipe.transformer.inner_dim
+    tensors |= {
+        "single_blocks.0.processor.qkv_lora.down.weight": down,
+        "single_blocks.0.processor.qkv_lora.up.weight": up[:rows],
+    }
+    attached = lora.attach(pipe, written(tmp_path, tensors))
+    adapted = velocity(pipe.transformer)
+    lora.detach(pipe)
+    silent = torch.cat([up[:rows], torch.zeros_like(up[rows:])])
+    original_lora.merge(pipe.transformer, changes | {"single_blocks.0.linear1": (down, silent)}, 1.0)
+    assert not attached.unused
+    assert apart(adapted, velocity(pipe.transformer)) < 1e-4
+
+
+@pytest.mark.parametrize("alpha", [None, 1.0])
+def test_a_scale_that_peft_notes_in_the_file_counts(pipe, tmp_path, alpha):
+    layer = pipe.transformer.transformer_blocks[0].attn.to_q
+    down, up = torch.randn(4, layer.in_features), torch.randn(layer.out_features, 4)
+    key = "transformer.transformer_blocks.0.attn.to_q.lora_{}.weight"
+    notes = {"lora_adapter_metadata": json.dumps({"transformer.r": 4, "transformer.lora_alpha": alpha})}
+    spec = written(tmp_path, {key.format("A"): down, key.format("B"): up}, notes if alpha else None)
+    lora.attach(pipe, spec)
+    adapted = velocity(pipe.transformer)
+    lora.detach(pipe)
+    with torch.no_grad():
+        layer.weight += (alpha or 4) / 4 * up @ down
+    assert apart(adapted, velocity(pipe.transformer)) < 1e-4
+
+
+def test_tensors_that_fit_no_layer_are_named(pipe, tmp_path):
+    tensors = original_lora.kohya(original_lora.pairs(pipe.transformer, RANK), "lora_unet_", ALPHA)
+    strange = {"lora_unet_double_blocks_7_img_attn_proj.lora_down.weight", "norm.scale", "lora_te1_nothing.alpha"}
+    attached = lora.attach(pipe, written(tmp_path, tensors | {key: torch.ones(2, 2) for key in strange}))
+    assert set(attached.unused) == strange
+    assert "3 tensors of the LoRA fit no layer" in attached.warning and "norm.scale" in attached.warning
+    assert not lora.Attached().warning
+
+
+@pytest.mark.parametrize(
+    ("key", "model"),
+    [
+        ("lora_unet_down_blocks_1_attentions_0_proj_in", "Stable Diffusion or SDXL"),
+        ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "SDXL"),
+        ("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", "FLUX.2"),
+        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
+        ("diffusion_model.blocks.0.cross_attn.k", "Wan"),
+        ("a.b.c", "another model"),
+    ],
+)
+def test_a_lora_for_another_architecture_is_recognised_and_refused(pipe, tmp_path, key, model):
+    before = velocity(pipe.transformer)
+    tensors = {f"{key}.lora_down.weight": torch.ones(2, 8), f"{key}.lora_up.weight": torch.ones(8, 2)}
+    with pytest.raises(ModelUnavailable, match=model):
+        lora.attach(pipe, written(tmp_path, tensors))
+    assert torch.equal(velocity(pipe.transformer), before)
+
+
+def test_a_lora_of_another_width_is_refused(pipe, tmp_path):
+    key = "lora_unet_double_blocks_0_img_attn_qkv"
+    tensors = {f"{key}.lora_down.weight": torch.ones(2, 6144), f"{key}.lora_up.weight": torch.ones(3 * 6144, 2)}
+    with pytest.raises(ModelUnavailable, match="another size"):
+        lora.attach(pipe, written(tmp_path, tensors))
+
+
+def test_half_a_pair_is_refused(pipe, tmp_path):
+    tensors = original_lora.kohya(original_lora.pairs(pipe.transformer, RANK), "lora_unet_", ALPHA)
+    del tensors["lora_unet_img_in.lora_up.weight"]
+    with pytest.raises(ModelUnavailable, match="half of the pair for img_in"):
+        lora.attach(pipe, written(tmp_path, tensors))
+
+
+@pytest.mark.parametrize("option", ["use_dora", "use_rslora"])
+def test_variants_that_a_plain_sum_would_get_wrong_are_refused(pipe, tmp_path, option):
+    tensors = dotted(original_lora.pairs(pipe.transformer, RANK))
+    notes = {"lora_adapter_metadata": json.dumps({f"transformer.{option}": True})}
+    with pytest.raises(ModelUnavailable, match="not supported"):
+        lora.attach(pipe, written(tmp_path, tensors, notes))
+
+
+def test_another_lora_swaps_in_and_a_refused_one_leaves_all_as_it_was(tiny_folder, tmp_path):
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    draw = lambda: [
+        item.image.tobytes()
+        for item in generator.sample(TEXT, SamplingOptions.defaults(generator.spec))
+        if isinstance(item, Sample)
+    ]
+    own, first = generator.spec.lora, draw()
+    weights = generator.pipe.transformer.proj_out.weight.data_ptr()
+    tensors = original_lora.kohya(original_lora.pairs(generator.pipe.transformer, RANK), "lora_unet_", ALPHA)
+    generator.use_lora(written(tmp_path, tensors))
+    assert generator.spec.lora.name == "some" and draw() != first
+    with pytest.raises(ModelUnavailable):
+        generator.use_lora(LoraSpec("no", "No LoRA", str(tmp_path / "no.safetensors"), "none"))
+    assert generator.spec.lora.name == "some"
+    generator.use_lora(own)
+    assert draw() == first
+    assert generator.pipe.transformer.get_submodule("proj_out").weight.data_ptr() == weights
+
+
+def test_a_lora_on_the_text_encoders_changes_captions_with_its_strength(tiny_folder, tmp_path):
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    changes = original_lora.encoder_pairs(generator.pipe.text_encoder_2, RANK, 1.0)
+    generator.use_lora(written(tmp_path, original_lora.kohya(changes, "lora_te3_", ALPHA)))
+    read = lambda strength: generator._encode(TEXT, strength)[0]
+    assert generator.adapter.components == ("text_encoder_2",)
+    assert apart(read(1.0), read(0.0)) > 1e-3
+    assert torch.equal(read(1.0), read(1.0))
+    plain = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    assert torch.equal(read(0.0), plain._encode(TEXT, 0.0)[0])
+
+
+def test_the_loras_that_training_writes_are_read_whole(tiny_folder):
+    path = tiny_folder / "lora" / lora.WEIGHTS
+    pipe = tiny.pipeline()
+    attached = lora.attach(pipe, LoraSpec("own", "Own", str(path), "none"))
+    assert not attached.unused and len(load_file(path)) > 0
