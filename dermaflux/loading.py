@@ -22,7 +22,8 @@ from torch import nn
 
 from dermaflux import lora, memory
 from dermaflux.errors import ModelUnavailable
-from dermaflux.models import ModelSpec
+from dermaflux.models import ModelSpec, single_files
+from dermaflux.single_files import load as load_single_files
 
 log = logging.getLogger("dermaflux")
 
@@ -53,7 +54,12 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
     folder = fetch(spec)
     try:
         dtype = torch.float32 if plan.way.bits == 32 else torch.bfloat16
-        pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        if _is_pipeline(folder):
+            pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+        else:
+            pipe = load_single_files(folder, dtype)
+    except ModelUnavailable:
+        raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelUnavailable(f"{spec.title} cannot be loaded from {folder}: {first_line(error)}") from error
     pipe.set_progress_bar_config(disable=True)
@@ -131,7 +137,7 @@ def fingerprint(folder: Path) -> str:
     if folder.parent.name == "snapshots":
         return folder.name[:16]
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
+    for path in sorted(folder.glob("*/*.safetensors")) if _is_pipeline(folder) else single_files(folder).values():
         size = path.stat().st_size
         if size <= WHOLE:
             digest.update(path.read_bytes())
@@ -142,6 +148,10 @@ def fingerprint(folder: Path) -> str:
                 stream.seek(start)
                 digest.update(stream.read(PIECE))
     return digest.hexdigest()[:16]
+
+
+def _is_pipeline(folder: Path) -> bool:
+    return (folder / "model_index.json").exists()
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.models import FLUX1, ModelSpec, Weights
+from dermaflux.models import FLUX1, ModelSpec, Weights, single_files
 
 GB = 2**30
 SPARE = 0.4
@@ -123,10 +123,13 @@ def smaller(than: Plan, spec: ModelSpec) -> Plan | None:
 
 
 def weights_of(folder: Path) -> Weights:
-    """The size of the parts of the FluxPipeline in `folder`. Raises ModelUnavailable if a file of it is damaged."""
+    """The size of the parts of the FluxPipeline, or of FLUX.1's single files, in `folder`.
+
+    Raises ModelUnavailable if a file of it is damaged.
+    """
     sizes = {"transformer": 0.0, "text": 0.0, "other": 0.0}
-    for path in folder.glob("*/*.safetensors"):
-        part = path.parent.name
+    files = [(path.parent.name, path) for path in folder.glob("*/*.safetensors")]
+    for part, path in files if (folder / "model_index.json").exists() else single_files(folder).items():
         kind = "text" if part.startswith("text_encoder") else part if part in sizes else "other"
         try:
             with safe_open(path, "pt") as stream:
@@ -152,7 +155,7 @@ def _expected(spec: ModelSpec, way: Way) -> Plan:
         return Plan(way, 0.0, 2 * weights.total + SPARE)
     share = way.bits / 16
     parts = weights.transformer * share, weights.text * share
-    if weights == FLUX1:
+    if abs(weights.total - FLUX1.total) < 1:
         card = MEASURED[way.name]
     else:
         card = (max(parts) if way.offload else sum(parts)) + weights.other + WORKING * weights.total / FLUX1.total

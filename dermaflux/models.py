@@ -1,5 +1,6 @@
 """The models that can be loaded, as data, and the sampling options that they accept."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -21,6 +22,21 @@ class LoraSpec:
     source: str
     licence: str
     strength: float = 1.0
+
+
+SINGLE_FILES: Mapping[str, str] = {
+    "transformer": "flux1-*.safetensors",
+    "vae": "ae.safetensors",
+    "text_encoder": "clip_l.safetensors",
+    "text_encoder_2": "t5xxl*.safetensors",
+}
+"""The parts of FLUX.1 as the original code, and the demo of the method's authors, keep them on disk."""
+
+
+def single_files(folder: Path) -> dict[str, Path]:
+    """The file of each of SINGLE_FILES in `folder` or the folders in it, where there is one; the first by name."""
+    found = {part: next(iter(sorted(folder.rglob(pattern))), None) for part, pattern in SINGLE_FILES.items()}
+    return {part: path for part, path in found.items() if path}
 
 
 @dataclass(frozen=True)
@@ -131,17 +147,61 @@ MODELS: Mapping[str, ModelSpec] = {
 
 
 def find_model(name: str, lora: str = "default") -> ModelSpec:
-    """The registered model called `name`, with its own LoRA, with none, or with the one at `lora` (file or Hub id).
+    """The registered model called `name`, or that in the folder `name`, with its own LoRA, with none, or with the one
+    at `lora` (file or Hub id).
 
-    Raises ModelUnavailable, naming the known models.
+    A folder holds a FluxPipeline, or the single files of the original FLUX.1 code: flux1-dev.safetensors,
+    ae.safetensors and those of the text encoders. Raises ModelUnavailable, naming the known models.
     """
-    try:
-        spec = MODELS[name]
-    except KeyError:
-        raise ModelUnavailable(f"There is no model “{name}”. Known models: {', '.join(MODELS)}.") from None
+    spec = MODELS.get(name) or _of_folder(Path(name))
+    if spec is None:
+        raise ModelUnavailable(
+            f"There is no model “{name[:200]}”. Known models: {', '.join(MODELS)}; or the folder of a FluxPipeline."
+        )
     if lora == "default":
         return spec
     return replace(spec, lora=None if lora == "none" else LoraSpec("custom", lora, lora, "see its source"))
+
+
+def _of_folder(folder: Path) -> ModelSpec | None:
+    """What can be known of the model in `folder` before it is loaded; None if there is none."""
+    folder = folder.expanduser().resolve()
+    if (folder / "model_index.json").is_file():
+        return _of_pipeline(folder)
+    transformer = single_files(folder).get("transformer") if folder.is_dir() else None
+    if transformer is None:
+        return None
+    known = MODELS["flux1-schnell" if "schnell" in transformer.name else "flux1-dev"]
+    lora = next(iter(sorted(folder.rglob("flux_lora*.safetensors"))), None)
+    own = replace(_DERMAFLUX_LORA, source=str(lora)) if lora else known.lora
+    return replace(known, title=f"{known.title} (single files)", source=str(folder), lora=own, weights=None)
+
+
+def _of_pipeline(folder: Path) -> ModelSpec:
+    try:
+        transformer, vae, tokenizer = (
+            json.loads((folder / part).read_text(encoding="utf-8"))
+            for part in ("transformer/config.json", "vae/config.json", "tokenizer_2/tokenizer_config.json")
+        )
+        guided, largest = bool(transformer.get("guidance_embeds")), int(vae.get("sample_size", 512))
+        length = int(min(tokenizer.get("model_max_length", 512), 512))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise ModelUnavailable(f"{folder} is not the folder of a whole FluxPipeline: {error}.") from error
+    size = min(512, largest)
+    return ModelSpec(
+        name=folder.name,
+        title=f"{folder.name} (local folder)",
+        source=str(folder),
+        licence="as its source says",
+        licence_note="A pipeline on this machine; its source says what it may be used for.",
+        sizes=tuple(sorted({side for side in (128, 256, 512, 1024) if side <= largest} | {size})),
+        size=size,
+        steps=20 if guided else 4,
+        guidance=3.5 if guided else 0.0,
+        max_sequence_length=length,
+        honours=frozenset(),
+        diagnoses=frozenset(),
+    )
 
 
 @dataclass(frozen=True)

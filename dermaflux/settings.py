@@ -38,7 +38,8 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def _model(text: str) -> str:
-    return find_model(text.strip()).name
+    find_model(text.strip())
+    return text.strip()
 
 
 def _way(text: str) -> str:
@@ -62,7 +63,12 @@ class Settings:
     Other variables named in a field's entry are read when neither is given.
     """
 
-    model: str = field(default="nano", metadata=_how(_model, "generator, by its name in the registry"))
+    model: str = field(
+        default="nano",
+        metadata=_how(
+            _model, "generator, by its name in the registry or the folder of a FluxPipeline or of FLUX.1's single files"
+        ),
+    )
     lora: str = field(
         default="default", metadata=_how(_text, "LoRA file or Hub id; “default” is the model's own, “none” is none")
     )
