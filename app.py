@@ -1,10 +1,20 @@
-"""The front door: settings, page, launch; the models are read in the background once the page answers."""
+"""The front door: settings, page, launch; the models are read in the background once the page answers.
+
+On ZeroGPU, where a Space is lent a card for a call at a time, they are read before the page is served, and each drawing
+runs in another process that has the card: its previews come back as they are made, and Stop ends it.
+"""
 
 import logging
 import sys
 import threading
 
+try:
+    import spaces  # before torch, which it prepares
+except ImportError:
+    spaces = None
+
 from dermaflux.errors import DermaFluxError
+from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, from_env
 
 log = logging.getLogger("dermaflux")
@@ -14,7 +24,30 @@ def load_generator(settings: Settings):
     """The generator that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
 
-    return Generator.load(settings.model, settings.lora, settings.torch_device, settings.memory)
+    generator = Generator.load(settings.model, settings.lora, settings.torch_device, settings.memory)
+    if spaces and generator.pipe.device.type == "cuda":
+        generator.sample = with_lent_card(generator.sample)
+    return generator
+
+
+def with_lent_card(sample):
+    """`sample` of a Generator, to be run where ZeroGPU lends a card; the same anywhere else."""
+    from dermaflux.ui.context import sentence
+
+    @spaces.GPU(duration=card_seconds)
+    def drawn(text: str, options: SamplingOptions, **more):
+        try:
+            yield from sample(text, options, **more)
+        except DermaFluxError as error:
+            raise sentence(error) from error  # of other errors only the kind comes back from the other process
+
+    return drawn
+
+
+def card_seconds(text: str, options: SamplingOptions, **_) -> int:
+    """For how long to ask for a card, generously for FLUX.1: a visitor pays for what is used, not for what is asked."""
+    passes = len(options.seeds) * options.steps * (2 if options.true_cfg > 1 else 1)
+    return round(15 + passes * 0.4 * max(1, (options.size / 512) ** 2))
 
 
 def load_classifier(settings: Settings):
@@ -36,6 +69,8 @@ def main() -> None:
     from dermaflux.ui.shell import build_app, launch_options, once
 
     generator, classifier = once(lambda: load_generator(settings)), once(lambda: load_classifier(settings))
+    if spaces and spaces.config.Config.zero_gpu:
+        warm(generator)
     app = build_app(settings, generator, classifier)
     app.launch(**launch_options(settings), prevent_thread_lock=True)
     threading.Thread(target=warm, args=(generator, lambda: explain_once(classifier())), daemon=True).start()

@@ -17,7 +17,7 @@ def sweep(
     caption: Annotated[
         str | None, typer.Option(metavar="TEXT", help="where to start from; default: a plausible lesion for the seed")
     ] = None,
-    model: Annotated[str, typer.Option(envvar="DERMAFLUX_MODEL", help="a name in the registry")] = "nano",
+    model: Annotated[str, typer.Option(envvar="DERMAFLUX_MODEL", help="a name in the registry, or a folder")] = "nano",
     lora: Annotated[str, typer.Option(envvar="DERMAFLUX_LORA", help="file, Hub id, default or none")] = "default",
     device: Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto")] = "auto",
     seed: Annotated[int, typer.Option()] = 0,

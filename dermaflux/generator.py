@@ -12,20 +12,19 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from dermaflux import __version__, lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.loading import Loaded, first_line, load, out_of_memory
+from dermaflux.loading import Loaded, best_device, first_line, load, out_of_memory
 from dermaflux.memory import AUTO
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
+from dermaflux.previews import LinearPreview
 
 CACHED_PROMPTS = 64
 
@@ -63,7 +62,7 @@ class Generator:
         """adapter: what is known of the LoRA in use."""
         self.pipe, self.spec, self.model_hash = loaded.pipe, spec, loaded.hash
         self.adapter, self.plan, self._fused = loaded.adapter, loaded.plan, loaded.fused
-        self._preview = _LinearPreview(spec.previews) if spec.previews else None
+        self._preview = LinearPreview(spec.previews) if spec.previews else None
         self._prompts: dict[tuple[str, float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._busy = threading.Lock()
         self._strength: float | None = None
@@ -82,7 +81,7 @@ class Generator:
     @classmethod
     def from_spec(cls, spec: ModelSpec, device: str | None = None, memory: str = AUTO) -> "Generator":
         """Load the model that `spec` describes. Raises ModelUnavailable."""
-        loaded = load(spec, device or ("cuda" if torch.cuda.is_available() else "cpu"), memory)
+        loaded = load(spec, device or best_device(), memory)
         try:
             return cls(loaded, spec)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -155,12 +154,13 @@ class Generator:
             lora=self.spec.lora.name if self.spec.lora else "",
             lora_hash=self.adapter.hash,
             version=__version__,
+            noise=options.noise,
             strength=options.strength if source else None,
             source=source[1] if source else None,
         )
         for first in range(0, len(options.seeds), self.spec.batch):
             seeds = options.seeds[first : first + self.spec.batch]
-            latents = self._noise(seeds, options.size)  # (B, T, D)
+            latents = self._noise(seeds, options)  # (B, T, D)
             scheduler = self._schedule(options.steps, latents.shape[1])
             if source:
                 latents = self._blend(scheduler, latents, source[0], options)
@@ -177,12 +177,20 @@ class Generator:
             for i, seed in enumerate(seeds):
                 yield Sample(first + i, self._decode(latents[i : i + 1], options.size), replace(recipe, seed=seed))
 
-    def _noise(self, seeds: tuple[int, ...], size: int) -> torch.Tensor:
-        """Noise in packed shape (B, T, D) from a CPU generator: the same for a seed on every machine."""
-        tokens = (size // (self.pipe.vae_scale_factor * 2)) ** 2
-        shape = (1, tokens, self.pipe.transformer.config.in_channels)
-        noise = [torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds]
-        return torch.cat(noise).to(self._device, self.pipe.transformer.dtype)
+    def _noise(self, seeds: tuple[int, ...], options: SamplingOptions) -> torch.Tensor:
+        """Noise in packed shape (B, T, D), each seed's from a generator of its own; see SamplingOptions."""
+        pipe, channels = self.pipe, self.pipe.transformer.config.in_channels // 4
+        side = options.size // (pipe.vae_scale_factor * 2) * 2
+        if options.noise == "authors":
+            where = dict(device=self._device, dtype=torch.bfloat16)
+            draw = lambda g: pipe._pack_latents(
+                torch.randn(1, channels, side, side, generator=g, **where), 1, channels, side, side
+            )
+        else:
+            where = dict(device="cpu")
+            draw = lambda g: torch.randn(1, (side // 2) ** 2, 4 * channels, generator=g)
+        noise = [draw(torch.Generator(where["device"]).manual_seed(seed)) for seed in seeds]
+        return torch.cat(noise).to(self._device, pipe.transformer.dtype)
 
     def _schedule(self, steps: int, tokens: int) -> FlowMatchEulerDiscreteScheduler:
         """The shifted Euler schedule of FLUX.1, for `steps` steps and images of `tokens` tokens."""
@@ -277,17 +285,3 @@ class Generator:
     @cached_property
     def _device(self) -> torch.device:
         return self.pipe._execution_device
-
-
-class _LinearPreview:
-    """A cheap look at latents: each latent pixel to a p x p patch of RGB by a linear map, enlarged."""
-
-    def __init__(self, path: str):
-        tensors = load_file(path)
-        self.weight, self.bias = tensors["weight"], tensors["bias"]  # (3pp, C), (3pp,)
-
-    def __call__(self, latents: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
-        patch = int((len(self.bias) // 3) ** 0.5)
-        rgb = F.conv2d(latents, self.weight[:, :, None, None], self.bias)
-        rgb = F.pixel_shuffle(rgb, patch).clamp(0, 1).mul(255).byte().permute(0, 2, 3, 1).numpy()
-        return tuple(Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in rgb)

@@ -52,6 +52,7 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
     if plan.way.offload and device == "cpu":
         raise ModelUnavailable(f"The memory plan {plan.way.name} needs a graphics card; there is none.")
     folder = fetch(spec)
+    log.info("%s, %s. %s", spec.title, spec.licence, plan.sentence)
     try:
         dtype = torch.float32 if plan.way.bits == 32 else torch.bfloat16
         if _is_pipeline(folder):
@@ -82,6 +83,11 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
     except torch.OutOfMemoryError as error:
         raise ModelUnavailable(out_of_memory(plan, spec)) from error
     return Loaded(pipe, fingerprint(folder), plan, adapter, fused)
+
+
+def best_device() -> str:
+    """The torch device to load models on where none is named."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:

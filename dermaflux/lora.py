@@ -75,7 +75,7 @@ def detach(pipe: FluxPipeline) -> None:
     """Take an adapter off `pipe`, whose own weights it never changed."""
     for component in COMPONENTS:
         model = getattr(pipe, component)
-        if model is not None and any(isinstance(module, LoraLayer) for module in model.modules()):
+        if _adapted(model):
             recurse_remove_peft_layers(model)
             vars(model).pop("peft_config", None)
 
@@ -83,19 +83,17 @@ def detach(pipe: FluxPipeline) -> None:
 def set_strength(pipe: FluxPipeline, strength: float) -> None:
     """Add `strength` times the adapter; at 0 the pipeline computes what it does without one."""
     for component in COMPONENTS:
-        for module in getattr(pipe, component).modules() if getattr(pipe, component) is not None else ():
-            if isinstance(module, LoraLayer):
-                module.set_scale(ADAPTER, strength)
-                module.enable_adapters(strength != 0)
+        for layer in _adapted(getattr(pipe, component)):
+            layer.set_scale(ADAPTER, strength)
+            layer.enable_adapters(strength != 0)
 
 
 def fuse(pipe: FluxPipeline, strength: float) -> None:
     """Add `strength` times the adapter to the weights of `pipe` for good, and take it off."""
     set_strength(pipe, strength)
     for component in COMPONENTS:
-        for module in getattr(pipe, component).modules() if getattr(pipe, component) is not None else ():
-            if isinstance(module, LoraLayer):
-                module.merge()
+        for layer in _adapted(getattr(pipe, component)):
+            layer.merge()
     detach(pipe)
 
 
@@ -116,8 +114,8 @@ def convert(
             pairs.setdefault((component, name, layers), {})[kind] = tensor
         else:
             unused.append(key)
-    if not any("down" in pair for pair in pairs.values()):
-        other = lora_keys.made_for(list(tensors))
+    other = lora_keys.made_for(unused)
+    if not any(component == "transformer" for component, *_ in pairs) and (other or not pairs):
         raise ModelUnavailable(
             f"The LoRA {title} was made for {other}, not for FLUX.1, and cannot be applied."
             if other
@@ -159,6 +157,11 @@ def _find(name: str, component: str, known: dict[str, nn.Linear]) -> tuple[str, 
     return layers if all(layer in known for layer in layers) else ()
 
 
+def _adapted(model: nn.Module | None) -> list[LoraLayer]:
+    """The layers of `model` that have an adapter."""
+    return [module for module in model.modules() if isinstance(module, LoraLayer)] if model is not None else []
+
+
 def _linear_layers(model: nn.Module | None) -> Iterator[tuple[str, nn.Linear]]:
     """The linear layers of `model` by name, without those of an adapter that is on it."""
     for name, module in model.named_modules() if model is not None else ():
@@ -184,12 +187,11 @@ def _inject(model: nn.Module, layers: Layers) -> None:
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=list(layers))
     inject_adapter_in_model(config, model, ADAPTER, state_dict=state)
     set_peft_model_state_dict(model, state, ADAPTER)
-    for module in model.modules():
-        if isinstance(module, LoraLayer):
-            weight = module.get_base_layer().weight
-            dtype = weight.dtype if weight.dtype.is_floating_point else torch.bfloat16  # a quantised base
-            module.lora_A.to(weight.device, dtype)
-            module.lora_B.to(weight.device, dtype)
+    for layer in _adapted(model):
+        weight = layer.get_base_layer().weight
+        dtype = weight.dtype if weight.dtype.is_floating_point else torch.bfloat16  # a quantised base
+        layer.lora_A.to(weight.device, dtype)
+        layer.lora_B.to(weight.device, dtype)
     model.requires_grad_(False)
 
 

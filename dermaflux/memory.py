@@ -116,6 +116,14 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
     raise ModelUnavailable(_too_large(spec, free))
 
 
+def outlook(spec: ModelSpec, free: Free) -> str:
+    """For people, before anything is fetched: how the model of `spec` would be loaded into `free`, or why not."""
+    try:
+        return plan(spec, free).sentence
+    except ModelUnavailable as error:
+        return str(error)
+
+
 def smaller(than: Plan, spec: ModelSpec) -> Plan | None:
     """The next way that takes less of the card, for a model that ran out of it; None if there is none."""
     plans = [_expected(spec, way) for way in WAYS.values() if _installed(way) and way.name != "float32"]

@@ -10,6 +10,7 @@ from dermaflux.errors import InputError, ModelUnavailable
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 8
+NOISES = ("packed", "authors")
 MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH = 50, 10.0, 5.0, 1.5
 
 
@@ -61,7 +62,8 @@ class ModelSpec:
 
     sizes: side lengths in px; honours: the attributes that it was trained on; diagnoses: those among its training
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; batch: how many images
-    are drawn at once; weights: where they are known before they are there, as they are for models to download.
+    are drawn at once; weights: where they are known before they are there, as they are for models to download; noises:
+    the ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one.
     """
 
     name: str
@@ -80,6 +82,8 @@ class ModelSpec:
     previews: str | None = None
     batch: int = 1
     weights: Weights | None = None
+    noises: tuple[str, ...] = NOISES[:1]
+    gated: bool = False
 
 
 NANO = ASSETS / "nano"
@@ -126,6 +130,8 @@ MODELS: Mapping[str, ModelSpec] = {
             diagnoses=frozenset(),
             lora=_DERMAFLUX_LORA,
             weights=FLUX1,
+            noises=NOISES,
+            gated=True,
         ),
         ModelSpec(
             name="flux1-schnell",
@@ -141,6 +147,7 @@ MODELS: Mapping[str, ModelSpec] = {
             honours=frozenset(),
             diagnoses=frozenset(),
             weights=FLUX1,
+            noises=NOISES,
         ),
     )
 }
@@ -211,6 +218,8 @@ class SamplingOptions:
     seeds: 1-8 whole numbers in [0, 2^32 - 1]. steps: 1-50 Euler steps. guidance: 0-10, the distilled guidance scale.
     negative, true_cfg: a caption to steer away from, and how strongly (1 is off, up to 5). lora_strength: 0-1.5.
     size: side of the square image in px. strength: with an initial image, the share of the way back to noise, (0, 1].
+    noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
+    does, on the model's device at 16 bits, so that its seeds carry over.
     Raises InputError for a value out of range.
     """
 
@@ -222,6 +231,7 @@ class SamplingOptions:
     lora_strength: float = 1.0
     size: int = 256
     strength: float = 0.6
+    noise: str = NOISES[0]
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
@@ -234,6 +244,8 @@ class SamplingOptions:
         _real("True CFG", self.true_cfg, 1, MAX_TRUE_CFG)
         _real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
         _real("Variation strength", self.strength, 0.05, 1)
+        if self.noise not in NOISES:
+            raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{_shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":

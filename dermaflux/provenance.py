@@ -22,11 +22,10 @@ from PIL import Image, PngImagePlugin
 from dermaflux.errors import InputError
 from dermaflux.files import PNG_SIGNATURE, png_chunks, read_bytes, write_atomically
 from dermaflux.lesion import LesionAttributes
-from dermaflux.models import SamplingOptions
+from dermaflux.models import NOISES, SamplingOptions
 
 MAX_SOURCES = 8
 MAX_RECIPE_CHARACTERS = 512 * 1024
-NOISES = ("packed",)
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
@@ -92,7 +91,7 @@ class Provenance:
     def options(self) -> SamplingOptions:
         """The sampling options that draw this image."""
         varied = {} if self.strength is None else {"strength": self.strength}
-        shared = {name: getattr(self, name) for name in ("steps", "negative", "size", *_REALS)}
+        shared = {name: getattr(self, name) for name in ("steps", "negative", "size", "noise", *_REALS)}
         return SamplingOptions(seeds=(self.seed,), **shared, **varied)
 
     def to_json(self) -> str:

@@ -65,16 +65,14 @@ class Settings:
 
     model: str = field(
         default="nano",
-        metadata=_how(
-            _model, "generator, by its name in the registry or the folder of a FluxPipeline or of FLUX.1's single files"
-        ),
+        metadata=_how(_model, "generator: a name in the registry, or the folder of a FluxPipeline or FLUX.1"),
     )
     lora: str = field(
         default="default", metadata=_how(_text, "LoRA file or Hub id; “default” is the model's own, “none” is none")
     )
     classifier: str = field(default="nano", metadata=_how(_text, "classifier, by name or folder"))
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
-    memory: str = field(default="auto", metadata=_how(_way, f"how weights are kept: auto, or one of {', '.join(WAYS)}"))
+    memory: str = field(default=AUTO, metadata=_how(_way, f"how weights are kept: {', '.join((AUTO, *WAYS))}"))
     data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))
     queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
     max_upload_mb: int = field(default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB"))
@@ -82,6 +80,11 @@ class Settings:
     port: int = field(
         default=7860, metadata=_how(_whole(0, 65535), "port to listen on; 0 takes any free one", "GRADIO_SERVER_PORT")
     )
+    root_path: str = field(
+        default="",
+        metadata=_how(_text, "path under which a proxy serves the page, such as /dermaflux", "GRADIO_ROOT_PATH"),
+    )
+    password: str = field(default="", metadata=_how(_text, "what visitors must give to see the page; empty for none"))
     mcp: bool = field(default=False, metadata=_how(_flag, "serve the API endpoints as MCP tools too"))
     share: bool = field(default=False, metadata=_how(_flag, "make a public link through gradio"))
 

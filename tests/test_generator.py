@@ -164,6 +164,32 @@ def test_the_same_seed_gives_the_same_noise_whatever_runs_before(tiny_generator)
     assert difference(draw(tiny_generator, seeds=(2**32 - 1,)), first) == 0
 
 
+def test_noise_as_the_authors_draw_it_carries_their_seeds_over(base):
+    """One draw of 16-bit noise for the unpacked latents, as in the original's get_noise, packed 2 x 2 afterwards."""
+    side = tiny.SIZE // 8
+    generator = torch.Generator("cpu").manual_seed(5)
+    noise = torch.randn(1, tiny.LATENT_CHANNELS, side, side, dtype=torch.bfloat16, generator=generator).float()
+    corners = noise.unfold(2, 2, 2).unfold(3, 2, 2)  # (1, C, h, w, 2, 2)
+    packed = corners.permute(0, 2, 3, 1, 4, 5).reshape(1, (side // 2) ** 2, -1)
+    drawn = samples(base, seeds=(5,), noise="authors")[0]
+    assert difference(pixels(drawn.image), call(base.pipe, latents=packed)) == 0
+    assert difference(pixels(drawn.image), draw(base, seeds=(5,))[0]) > 0
+    assert drawn.provenance.noise == "authors"
+    *_, again = base.redraw(drawn.provenance)
+    assert difference(pixels(again.image), pixels(drawn.image)) == 0
+
+
+@pytest.mark.parametrize("size", [128, 256, 512])
+def test_the_schedule_is_that_of_the_original_flux(base, size):
+    """t' = e^mu / (e^mu + 1 / t - 1), with mu linear in the number of tokens: 0.5 at 256 and 1.15 at 4096."""
+    tokens = (size // 16) ** 2
+    mu = 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+    t = np.linspace(1, 0, 21)
+    with np.errstate(divide="ignore"):
+        theirs = np.exp(mu) / (np.exp(mu) + 1 / t - 1)
+    assert np.abs(base._schedule(20, tokens).sigmas.numpy() - theirs).max() < 1e-6
+
+
 def test_a_recipe_draws_the_same_pixels_again(tiny_generator):
     attributes = EXAMPLES["Early melanoma"]
     changed = options(tiny_generator, seeds=(7, 8), negative="hair", true_cfg=1.5, lora_strength=0.4, size=128)

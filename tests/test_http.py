@@ -74,6 +74,21 @@ def test_generate_returns_pngs_that_carry_their_recipes(client):
     assert {(recipe.steps, recipe.guidance, recipe.size) for recipe in recipes} == {(2, 2.5, 64)}
 
 
+def test_a_page_with_a_password_answers_only_who_gives_it(tiny_generator):
+    settings = Settings(host="127.0.0.1", port=0, password="häut-42", root_path="/skin")
+    app = build_app(settings, lambda: tiny_generator, once(lambda: Classifier.load("nano")), tiny_generator.spec)
+    _, url, _ = app.launch(**launch_options(settings), prevent_thread_lock=True, quiet=True)
+    try:
+        assert httpx.get(url + "gradio_api/info").status_code == 401
+        assert httpx.post(url + "login", data={"username": "x", "password": "haut-42"}).status_code == 400
+        with httpx.Client() as visitor:
+            assert visitor.post(url + "login", data={"username": "x", "password": "häut-42"}).status_code == 200
+            told = visitor.get(url + "config").json()
+        assert told["root"].endswith("/skin")
+    finally:
+        app.close()
+
+
 def test_the_same_request_draws_the_same_pixels_and_another_seed_others(client):
     first, again, other = (Image.open(generate(client, seed=seed)[0]).tobytes() for seed in (5, 5, 6))
     assert first == again != other

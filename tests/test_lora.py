@@ -190,6 +190,14 @@ def test_a_lora_for_another_architecture_is_recognised_and_refused(pipe, tmp_pat
     assert torch.equal(velocity(pipe.transformer), before)
 
 
+def test_a_lora_of_sdxl_is_refused_though_it_has_a_text_encoder_in_common(pipe, tmp_path):
+    tensors = original_lora.kohya(original_lora.encoder_pairs(pipe.text_encoder, RANK), "lora_te1_text_model_", ALPHA)
+    key = "lora_unet_input_blocks_4_1_proj_in"
+    tensors |= {f"{key}.lora_down.weight": torch.ones(2, 8), f"{key}.lora_up.weight": torch.ones(8, 2)}
+    with pytest.raises(ModelUnavailable, match="made for Stable Diffusion or SDXL"):
+        lora.attach(pipe, written(tmp_path, tensors))
+
+
 def test_a_lora_of_another_width_is_refused(pipe, tmp_path):
     key = "lora_unet_double_blocks_0_img_attn_qkv"
     tensors = {f"{key}.lora_down.weight": torch.ones(2, 6144), f"{key}.lora_up.weight": torch.ones(3 * 6144, 2)}

@@ -82,6 +82,11 @@ def test_what_is_asked_for_overrides_what_fits(asked):
     assert one.sentence.startswith(WAYS[asked].title[0].upper()) and "GB" in one.sentence
 
 
+def test_the_outlook_says_how_a_model_would_be_loaded_or_why_not():
+    assert "23.3 GB on the card" in memory.outlook(FLUX, Free(24, 64))
+    assert "does not fit" in memory.outlook(FLUX, Free(None, 8))
+
+
 def test_an_unknown_way_is_refused():
     with pytest.raises(InputError, match="bf16-offload"):
         plan(FLUX, Free(24, 64), "int2")

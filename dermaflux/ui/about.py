@@ -1,11 +1,13 @@
 """The About tab: what this is and is not, the loaded models with their licences, and how to read what is shown."""
 
+from collections.abc import Callable
+
 import gradio as gr
 
 from dermaflux import __version__
 from dermaflux.lesion import BANDS
-from dermaflux.models import MODELS
-from dermaflux.ui.context import NOTICE, Context
+from dermaflux.models import MODELS, ModelSpec
+from dermaflux.ui.context import NOTICE, PRIVATE, Context
 
 WHAT = """
 ## What this is
@@ -28,19 +30,28 @@ Do not upload identifiable images.
 """
 
 
-def build(context: Context) -> None:
-    """Lay out the tab; call it inside a gr.Tab."""
-    gr.Markdown(
-        f"**{NOTICE}**\n{WHAT}\n{_models(context)}\n{_score()}\n\nDermaFlux {__version__}, licence Apache-2.0.",
-        elem_id="df-about",
-    )
+MODELS_HEAD = """
+## Models
+
+The owner of the page chooses one with `--model` when starting it; nothing is downloaded before.
+
+| Model | Licence | Note | Download | On this machine now |
+|---|---|---|---|---|"""
 
 
-def _models(context: Context) -> str:
+def build(context: Context, tab: gr.Tab) -> None:
+    """Lay out the tab; call it inside `tab`."""
+    with gr.Column(elem_id="df-about"):
+        gr.Markdown(f"**{NOTICE}**\n{WHAT}\n{_loaded(context)}")
+        models = gr.Markdown(_models(lambda spec: ""))
+        gr.Markdown(f"{_score()}\n\nDermaFlux {__version__}, licence Apache-2.0.")
+    tab.select(lambda: _models(_outlook(context)), None, models, queue=False, show_progress="hidden", **PRIVATE)
+
+
+def _loaded(context: Context) -> str:
     spec = context.spec
     honoured = ", ".join(sorted(name.replace("_mm", "").replace("_", " ") for name in spec.honours)) or "none"
     lora = f"{spec.lora.title}, {spec.lora.licence}" if spec.lora else "none"
-    others = "\n".join(f"| {other.title} | {other.licence} | {other.licence_note} |" for other in MODELS.values())
     return f"""
 ## The loaded model
 
@@ -49,11 +60,28 @@ def _models(context: Context) -> str:
 - LoRA: {lora}
 - Attributes it was trained to honour: {honoured}
 - Diagnoses in its training images: {", ".join(sorted(spec.diagnoses)) or "none named"}
-
-| Model | Licence | Note |
-|---|---|---|
-{others}
 """
+
+
+def _models(outlook: Callable[[ModelSpec], str]) -> str:
+    lines = [
+        f"| {spec.title} | {spec.licence} | {spec.licence_note} | {_download(spec)} | {outlook(spec)} |"
+        for spec in MODELS.values()
+    ]
+    return "\n".join((MODELS_HEAD, *lines))
+
+
+def _download(spec: ModelSpec) -> str:
+    return f"about {spec.weights.total:.0f} GB" if spec.weights else "none"
+
+
+def _outlook(context: Context) -> Callable[[ModelSpec], str]:
+    """What is said of each model on this machine as it is now."""
+    from dermaflux import memory
+    from dermaflux.loading import best_device
+
+    free = memory.Free.now(context.settings.torch_device or best_device())
+    return lambda spec: memory.outlook(spec, free)
 
 
 def _score() -> str:

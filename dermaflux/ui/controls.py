@@ -147,4 +147,10 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         info="How far a variation may move from its image",
         render=False,
     )
+    made["noise"] = gr.Radio(
+        [("DermaFlux, the same on every machine", "packed"), ("As the authors' demo draws it", "authors")],
+        value=SamplingOptions.noise,
+        label="Initial noise of a seed",
+        visible=len(spec.noises) > 1,
+    )
     return made

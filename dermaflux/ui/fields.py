@@ -23,6 +23,7 @@ SETTINGS = (
     "lora_strength",
     "size",
     "strength",
+    "noise",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
 _ZERO_COUNTS = ("asymmetry", "border")
@@ -115,7 +116,7 @@ def request(spec: ModelSpec, values: Sequence) -> Request:
         steps=whole("The number of steps", given["steps"]),
         size=whole("The size in pixels", given["size"]),
         negative=clean(given["negative"]) if given["negative"].strip() else "",
-        **{name: given[name] for name in ("guidance", "true_cfg", "lora_strength", "strength")},
+        **{name: given[name] for name in ("guidance", "true_cfg", "lora_strength", "strength", "noise")},
     )
     return Request(text, attributes, options, given["randomise"], source)
 

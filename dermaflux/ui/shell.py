@@ -1,5 +1,6 @@
 """The page: header with the notice, the tabs, and how to launch it."""
 
+import secrets
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,8 +49,8 @@ def build_app(
                 sweep.build(context, described, swept)
             with gr.Tab("Classify", id="classify"):
                 judged = classify.build(context)
-            with gr.Tab("About", id="about"):
-                about.build(context)
+            with gr.Tab("About", id="about") as told:
+                about.build(context, told)
         gallery.carry(area, images, tabs, judged)
         api.build(context)
     return app.queue(max_size=settings.queue_length)
@@ -75,12 +76,20 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         run_history=False,
         ssr_mode=False,
         footer_links=["api", "settings"],
+        auth=_guard(settings.password) if settings.password else None,
+        auth_message="This page asks for a password. Any name will do.",
+        root_path=settings.root_path or None,
         server_name=settings.host,
         server_port=settings.port or None,
         max_file_size=settings.max_upload_mb * 2**20,
         mcp_server=settings.mcp,
         share=settings.share,
     )
+
+
+def _guard(password: str) -> Callable[[str, str], bool]:
+    """Whether a visitor, by whatever name, gives `password`; in the same time for any that is wrong."""
+    return lambda name, given: secrets.compare_digest(given.encode(), password.encode())
 
 
 def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:

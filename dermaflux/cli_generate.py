@@ -1,0 +1,144 @@
+"""`python -m dermaflux generate`: lesions by attributes, caption or plan, or as in a real set, into a folder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm import tqdm
+
+from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
+from dermaflux.memory import AUTO, WAYS
+from dermaflux.models import NOISES, ModelSpec, SamplingOptions, find_model
+
+if TYPE_CHECKING:
+    from dermaflux.synthesis import Order
+
+BOTH = "both"
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def generate(
+    out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False)],
+    model: Annotated[str, typer.Option(envvar="DERMAFLUX_MODEL", help="a name in the registry, or a folder")] = "nano",
+    lora: Annotated[str, typer.Option(envvar="DERMAFLUX_LORA", help="file, Hub id, default or none")] = "default",
+    device: Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto")] = "auto",
+    memory: Annotated[
+        str, typer.Option(envvar="DERMAFLUX_MEMORY", help=f"how weights are kept: {', '.join((AUTO, *WAYS))}")
+    ] = AUTO,
+    count: Annotated[int | None, typer.Option(min=1, help="images; default: 1, or every row of the plan")] = None,
+    seed: Annotated[int, typer.Option(help="of the first image; the others follow")] = 0,
+    steps: Annotated[int | None, typer.Option(help="1-50")] = None,
+    guidance: Annotated[float | None, typer.Option(help="0-10")] = None,
+    negative: Annotated[str, typer.Option(help="caption to steer away from; needs --true-cfg above 1")] = "",
+    true_cfg: Annotated[float, typer.Option(help="1 (off) to 5")] = 1.0,
+    lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
+    size: Annotated[int | None, typer.Option(help="side in px, one of the model's")] = None,
+    noise: Annotated[str, typer.Option(help=f"how it is drawn: {', '.join(NOISES)}")] = NOISES[0],
+    label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
+    diagnosis: Annotated[str | None, typer.Option()] = None,
+    asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
+    border: Annotated[int | None, typer.Option(help="abruptly cut segments, 0-8")] = None,
+    colours: Annotated[str, typer.Option(help="names parted by commas")] = "",
+    structures: Annotated[str, typer.Option(help="names parted by commas")] = "",
+    size_mm: Annotated[int | None, typer.Option(help="largest diameter, 2-20")] = None,
+    site: Annotated[str | None, typer.Option()] = None,
+    tone: Annotated[int | None, typer.Option(help="Monk scale, 1-10")] = None,
+    capture: Annotated[str | None, typer.Option(help="dermoscopic or clinical")] = None,
+    artefacts: Annotated[str, typer.Option(help="names parted by commas")] = "",
+    caption: Annotated[str | None, typer.Option(metavar="TEXT", help="instead of attributes")] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="one row an image")] = None,
+    like: Annotated[
+        Path | None, typer.Option("--from", metavar="MANIFEST.csv", help="lesions as in a real set")
+    ] = None,
+) -> None:
+    """Draw synthetic lesions into a folder: PNGs that carry their recipe, and manifest.csv.
+
+    What is not specified is left to the model. An interrupted run, repeated, keeps what is finished.
+    """
+    from dermaflux import synthesis
+    from dermaflux.caption import clean
+
+    asked = LesionAttributes(
+        diagnosis=diagnosis,
+        asymmetry=asymmetry,
+        border=border,
+        colours=_listed(colours),
+        structures=_listed(structures),
+        size_mm=size_mm,
+        site=site,
+        tone=tone,
+        capture=capture,
+        artefacts=_listed(artefacts),
+    )
+    if sum(way is not None for way in (caption, plan, like)) > 1:
+        raise InputError("Give only one of --caption, --plan and --from.")
+    if (caption is not None or plan is not None) and (label or asked.specified()):
+        raise InputError("Attributes are part of the caption or plan; leave the flags out.")
+    spec = find_model(model, lora)
+    settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
+    settings |= dict(size=size, noise=noise)
+    negative = clean(negative) if negative.strip() else ""
+    options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
+    if plan is not None:
+        orders = synthesis.of_plan(plan, count, options, spec)
+    elif caption is not None:
+        orders = synthesis.of_caption(caption, count or 1, options)
+    elif like is not None:
+        labels = _labels(label, asked.diagnosis) if label or asked.diagnosis else ()
+        orders = synthesis.like_manifest(like, labels, asked, count or 1, options)
+    else:
+        lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
+        orders = synthesis.of_attributes(lesions, count or 1, options)
+    _remark(spec, orders)
+
+    from dermaflux.generator import Generator
+
+    _quiet()
+    generator = Generator.from_spec(spec, None if device == "auto" else device, memory)
+    bar = tqdm(synthesis.synthesise(generator, orders, out), total=len(orders), unit="image", disable=None)
+    failures = [(outcome.order.file, outcome.error) for outcome in bar if outcome.error]
+    typer.echo(f"{len(orders) - len(failures)} of {len(orders)} images are in {out}.", err=True)
+    finish(failures)
+
+
+def _quiet() -> None:
+    """Keep the libraries' remarks and loading bars off the terminal: failures are to be seen there."""
+    from diffusers.utils import logging as diffusers
+    from transformers.utils import logging as transformers
+
+    for logging in (diffusers, transformers):
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+
+def _labels(label: str | None, diagnosis: str | None) -> tuple[str, ...]:
+    """The labels to draw in turn. Raises InputError for an unknown one or one that the diagnosis rules out."""
+    if label not in (None, BOTH, *LABELS):
+        raise InputError(f"--label must be one of {', '.join((*LABELS, BOTH))}, not “{label[:40]}”.")
+    implied = DIAGNOSES[diagnosis].label if diagnosis else None
+    if implied and label not in (None, implied):
+        raise InputError(f"A {diagnosis} is {implied}; leave --label out.")
+    return LABELS if (implied or label) in (None, BOTH) else (implied or label,)
+
+
+def _remark(spec: ModelSpec, orders: "Sequence[Order]") -> None:
+    """Say which of the attributes asked for the model was not trained on."""
+    asked = {name for order in orders for name in order.attributes.specified()}
+    unheard = sorted(asked - spec.honours)
+    unheard += sorted({order.attributes.diagnosis for order in orders} - {None} - spec.diagnoses)
+    if unheard:
+        typer.echo(f"{spec.title} was not trained on: {', '.join(unheard)}. It is in the caption only.", err=True)
+
+
+def finish(failures: Sequence[tuple[str, DermaFluxError]]) -> None:
+    """Name what failed, and then end with status 1."""
+    for name, error in failures:
+        typer.echo(f"{name}: {error}", err=True)
+    if failures:
+        raise typer.Exit(1)

@@ -1,0 +1,203 @@
+"""A Space is checked before anything is sent, and then made through the Hub's own interface."""
+
+import base64
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from huggingface_hub import HfApi
+from typer.testing import CliRunner
+
+from dermaflux import cli, deploy
+from dermaflux.errors import InputError
+
+README = """---
+title: DermaFlux
+emoji: x
+colorFrom: green
+colorTo: blue
+sdk: gradio
+sdk_version: 6.31.0
+python_version: "3.12"
+app_file: app.py
+license: apache-2.0
+short_description: Draws
+---
+# A page
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the Hub that a deployment needs; keeps what it is sent, and refuses at `refused` with `status`."""
+
+    seen, files, refused, status = [], {}, "", 0
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.seen.append((self.path, body))
+        if self.refused and self.refused in self.path:
+            return self.answer({"error": "no"}, self.status)
+        if "/preupload/" in self.path:
+            asked = json.loads(body)["files"]
+            modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked]
+            return self.answer({"files": modes})
+        if "/commit/" in self.path:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            return self.answer(
+                {"commitUrl": "https://huggingface.co/spaces/o/n/commit/1", "commitOid": "1", "success": True}
+            )
+        if "/hardware" in self.path:
+            hardware = json.loads(body)["flavor"]
+            return self.answer({"stage": "BUILDING", "hardware": {"current": None, "requested": hardware}})
+        if "/variables" in self.path:
+            return self.answer({})
+        self.answer({"url": "https://huggingface.co/spaces/o/n", "name": "o/n", "id": "1"})
+
+    def do_GET(self):
+        self.answer({"error": "Repository not found"}, 404)
+
+    def answer(self, content: dict, status: int = 200) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = HTTPServer(("127.0.0.1", 0), type("Answering", (Hub,), {"seen": [], "files": {}}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small repository of the same shape."""
+    for name, text in {
+        "README.md": README,
+        "LICENSE": "free",
+        "app.py": "print()",
+        "requirements.txt": "gradio>=6.31,<7\ntorch",
+        "dermaflux/__init__.py": "",
+        "dermaflux/ui/style.css": "a {}",
+        "dermaflux/__pycache__/x.pyc": "no",
+        "assets/nano/card.md": "card",
+        "tests/test_x.py": "no",
+        "secrets.txt": "no",
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+SENT = {"README.md", "LICENSE", "app.py", "requirements.txt", "dermaflux/__init__.py", "dermaflux/ui/style.css"}
+SENT |= {"assets/nano/card.md"}
+
+
+def api(hub: HTTPServer) -> HfApi:
+    return HfApi(endpoint=f"http://127.0.0.1:{hub.server_port}", token="hf_test")
+
+
+def test_a_deployment_makes_the_space_sets_the_model_and_sends_only_what_it_needs(hub, root):
+    planned = deploy.plan("o/n", "cpu-upgrade", "nano", private=True, root=root)
+    assert not planned.problems
+    address = deploy.run(planned, api(hub), root)
+    seen = dict(hub.RequestHandlerClass.seen)
+    created = json.loads(seen["/api/repos/create"])
+    assert created["type"] == "space" and created["sdk"] == "gradio"
+    assert created.get("private") or created.get("visibility") == "private"
+    assert json.loads(seen["/api/spaces/o/n/variables"]) == {"key": "DERMAFLUX_MODEL", "value": "nano"}
+    assert json.loads(seen["/api/spaces/o/n/hardware"])["flavor"] == "cpu-upgrade"
+    assert hub.RequestHandlerClass.files.keys() == SENT
+    assert hub.RequestHandlerClass.files["README.md"].decode() == README
+    assert address.endswith("/spaces/o/n")
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "said"),
+    [
+        ("/repos/create", 401, "does not let this token write"),
+        ("/commit/", 403, "does not let this token write"),
+        ("/hardware", 402, "asks for payment"),
+        ("/commit/", 422, "answered 422"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_in_a_sentence(hub, root, refused, status, said):
+    hub.RequestHandlerClass.refused, hub.RequestHandlerClass.status = refused, status
+    planned = deploy.plan("o/n", "cpu-upgrade", "nano", private=False, root=root)
+    with pytest.raises(InputError, match=said):
+        deploy.run(planned, api(hub), root)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("sdk: gradio", "sdk: docker", "sdk is docker"),
+        ("sdk_version: 6.31.0", "sdk_version: 5.0.0", "sdk_version is 5.0.0"),
+        ("sdk_version: 6.31.0", "sdk_version: new", "sdk_version is new"),
+        ("colorTo: blue", "colorTo: teal", "colorTo is teal"),
+        ("app_file: app.py", "app_file: main.py", "app_file is main.py"),
+        ('python_version: "3.12"', "python_version: latest", "python_version is latest"),
+        ("license: apache-2.0\n", "", "license is missing"),
+        ("short_description: Draws", f"short_description: {'x' * 61}", "short_description"),
+    ],
+)
+def test_front_matter_that_the_hub_refuses_is_named_before_anything_is_sent(hub, root, before, after, said):
+    (root / "README.md").write_text(README.replace(before, after))
+    planned = deploy.plan("o/n", "cpu-basic", "nano", private=False, root=root)
+    assert len(planned.problems) == 1 and said in planned.problems[0]
+    with pytest.raises(InputError, match=re.escape(said)):
+        deploy.run(planned, api(hub), root)
+    assert not hub.RequestHandlerClass.seen
+
+
+def test_missing_files_and_readme_without_a_head_are_named(root):
+    (root / "app.py").unlink()
+    (root / "README.md").write_text("# A page")
+    problems = deploy.plan("o/n", "cpu-basic", "nano", private=False, root=root).problems
+    assert "app.py is missing." in problems and any("title is missing" in one for one in problems)
+
+
+def test_a_gated_model_names_its_secret_licence_and_memory(root):
+    planned = deploy.plan("o/n", "a100-large", "flux1-dev", private=False, root=root)
+    lines = "\n".join(planned.lines())
+    assert planned.secrets == ("HF_TOKEN",) and not planned.problems
+    assert "non-commercial" in lines and "36.2 GB on the card" in lines and "public Space" in lines
+    small = deploy.plan("o/n", "cpu-basic", "flux1-dev", private=True, root=root)
+    assert "does not fit" in small.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("space", "hardware", "model", "said"),
+    [
+        ("name", "cpu-basic", "nano", "owner/name"),
+        ("o/n/x", "cpu-basic", "nano", "owner/name"),
+        ("o/n", "abacus", "nano", "cpu-basic"),
+        ("o/n", "cpu-basic", "none", "Known models"),
+    ],
+)
+def test_wrong_names_are_refused(space, hardware, model, said):
+    with pytest.raises(Exception, match=said):
+        deploy.plan(space, hardware, model, private=False)
+
+
+def test_a_model_of_this_machine_cannot_be_deployed(tiny_folder):
+    with pytest.raises(InputError, match="folder of this machine"):
+        deploy.plan("o/n", "cpu-basic", str(tiny_folder / "pipeline"), private=False)
+
+
+def test_a_dry_run_of_this_repository_finds_nothing_wrong_and_sends_nothing():
+    done = CliRunner().invoke(cli.app, ["deploy", "--space", "o/n", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    assert "Problem" not in done.output and "DERMAFLUX_MODEL=nano" in done.output and "Done" not in done.output
