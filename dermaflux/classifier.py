@@ -2,11 +2,10 @@
 
 model.safetensors    weights of a timm VisionTransformer with two outputs
 classifier.json      Card: architecture, preprocessing, temperature, operating point, gate, figures, licence
-gate.safetensors     mean (D,) and precision (D, D) of the features of real lesions
+gate.safetensors     mean (D,) and precision (D, D) of the gate's features of real lesions
 """
 
 import json
-import math
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,25 +23,11 @@ from timm.layers import HybridEmbed
 from timm.models import VisionTransformer, register_model
 from timm.models.vision_transformer_hybrid import ConvStem
 
+from dermaflux.classifier_card import INTERPOLATIONS, LABELS, Card, GateSpec, read_card
 from dermaflux.errors import ModelUnavailable
 from dermaflux.models import ASSETS
 
 CLASSIFIERS: Mapping[str, Path] = {"nano": ASSETS / "nano" / "classifier"}
-LABELS = ("benign", "malignant")
-INTERPOLATIONS = {name: Image.Resampling[name.upper()] for name in ("bilinear", "bicubic", "lanczos")}
-MODEL_LIMITS: Mapping[str, float] = {
-    "patch_size": 64,
-    "embed_dim": 1536,
-    "depth": 48,
-    "num_heads": 24,
-    "mlp_ratio": 8,
-    "reg_tokens": 16,
-    "init_values": 1,
-    "drop_path_rate": 0.9,
-    "class_token": True,
-}
-POOLS = ("token", "avg")
-MAX_IMAGE_SIZE = 1024
 BATCH = 32
 
 
@@ -62,55 +47,6 @@ def vit_nano_convstem16(pretrained: bool = False, **kwargs) -> VisionTransformer
         | {key: value for key, value in kwargs.items() if not key.startswith("pretrained") and key != "cache_dir"}
         | dict(embed_layer=embed)
     )
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Decide “malignant” from `threshold` on; rates in [0, 1] with their 95 % Wilson intervals on `n` images."""
-
-    threshold: float
-    sensitivity: float
-    sensitivity_interval: tuple[float, float]
-    specificity: float
-    specificity_interval: tuple[float, float]
-    n: int
-    measured_on: str
-
-
-@dataclass(frozen=True)
-class GateSpec:
-    """Images whose squared Mahalanobis distance to real lesions is over `threshold` are not lesion-like.
-
-    The features are the means over patch tokens after the blocks `layers`, and the pooled features. false_alarm_rate:
-    share of real lesions refused, on `n` images that the statistics were not computed from.
-    """
-
-    layers: tuple[int, ...]
-    threshold: float
-    false_alarm_rate: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Card:
-    """What classifier.json says. `model`: keyword arguments of the timm architecture `arch`; mean, std: of RGB in
-    [0, 1]; images are squeezed to a square of `image_size` px; probabilities are softmax(logits / temperature)."""
-
-    arch: str
-    model: dict[str, object]
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    interpolation: str
-    labels: tuple[str, str]
-    temperature: float
-    auc: float
-    auc_interval: tuple[float, float]
-    operating_point: OperatingPoint
-    gate: GateSpec
-    trained_on: str
-    licence: str
-    version: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +82,7 @@ class Classifier:
         model = create_model(card)
         weights = _read_tensors(folder / "model.safetensors", _shapes(model.state_dict()))
         model.load_state_dict(weights)
-        width = model.num_features * (len(card.gate.layers) + 1)
+        width = gate_width(model, card.gate)
         gate = _read_tensors(folder / "gate.safetensors", {"mean": (width,), "precision": (width, width)})
         model.requires_grad_(False).eval()
         return cls(model.to(device), card, gate["mean"].to(device), gate["precision"].to(device))
@@ -172,7 +108,8 @@ class Classifier:
                 )
                 pooled = self.model.forward_head(tokens, pre_logits=True)  # (N, C)
                 logits = self.model.head(pooled)  # (N, 2)
-            outputs.append((logits, torch.cat([*(y.mean(1) for y in between), pooled], 1)))
+            spread = [statistic for y in between for statistic in (y.mean(1), y.std(1))]  # y: (N, tokens, C)
+            outputs.append((logits, torch.cat([*spread, pooled], 1)))
         logits, features = zip(*outputs, strict=True)
         return torch.cat(logits), torch.cat(features)
 
@@ -212,6 +149,11 @@ class Classifier:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def gate_width(model: VisionTransformer, gate: GateSpec) -> int:
+    """D, how many features the gate of `model` looks at."""
+    return model.num_features * (2 * len(gate.layers) + 1)
+
+
 def create_model(card: Card) -> VisionTransformer:
     """The architecture of `card` with random weights. Raises ModelUnavailable if it is no timm ViT."""
     if not timm.is_model(card.arch):
@@ -225,52 +167,6 @@ def create_model(card: Card) -> VisionTransformer:
     if not all(0 <= layer < len(model.blocks) for layer in card.gate.layers):
         raise ModelUnavailable(f"The gate of {card.arch} names blocks that the model does not have.")
     return model
-
-
-def read_card(path: Path) -> Card:
-    """Read and check classifier.json. Raises ModelUnavailable, naming what is wrong."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        point = OperatingPoint(**_tuples(data.pop("operating_point")))
-        gate = GateSpec(**_tuples(data.pop("gate")))
-        card = Card(**_tuples(data), operating_point=point, gate=gate)
-        wrong = _faults(card)
-    except FileNotFoundError:
-        raise ModelUnavailable(f"{path} is missing. A classifier is a folder with classifier.json.") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelUnavailable(f"{path} is not a classifier's card: {error}.") from error
-    if wrong:
-        raise ModelUnavailable(f"{path} is not a classifier's card: {wrong[0]}.")
-    return card
-
-
-def _tuples(values: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-
-
-def _faults(card: Card) -> list[str]:
-    point, gate = card.operating_point, card.gate
-    numbers = (card.temperature, *card.mean, *card.std, point.threshold, gate.threshold)
-    rates = (card.auc, point.sensitivity, point.specificity, gate.false_alarm_rate)
-    rates += (*card.auc_interval, *point.sensitivity_interval, *point.specificity_interval)
-    texts = (card.arch, card.trained_on, card.licence, card.version, point.measured_on)
-    size = card.image_size
-    checks = {
-        "a text is missing": all(isinstance(text, str) for text in texts),
-        "the labels must be benign, malignant": card.labels == LABELS,
-        f"image_size must be a whole number up to {MAX_IMAGE_SIZE}": type(size) is int and 0 < size <= MAX_IMAGE_SIZE,
-        "interpolation must be one of " + ", ".join(INTERPOLATIONS): card.interpolation in INTERPOLATIONS,
-        "mean and std must have three values": len(card.mean) == len(card.std) == 3,
-        "a number is missing or not finite": all(math.isfinite(value) for value in numbers),
-        "temperature and std must be positive": card.temperature > 0 and min(card.std) > 0,
-        "a rate is not within 0 and 1": all(0 <= value <= 1 for value in rates),
-    }
-    faults = [sentence for sentence, holds in checks.items() if not holds]
-    for key, value in card.model.items():
-        known = value in POOLS if key == "global_pool" else key in MODEL_LIMITS and 0 <= value <= MODEL_LIMITS[key]
-        if not known:
-            faults.append(f"the model argument {key}={value} is not allowed")
-    return faults
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

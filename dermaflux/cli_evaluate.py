@@ -29,10 +29,10 @@ def autoencoder(
     from diffusers import AutoencoderKL
 
     from dermaflux.data.manifest import read
+    from dermaflux.data.pixels import read_pixels
     from dermaflux.evaluation import figures
     from dermaflux.models import NANO
     from dermaflux.training.autoencoder import psnr
-    from dermaflux.training.pixels import read_pixels
 
     model = AutoencoderKL.from_pretrained(vae or NANO / "vae").eval()
     scores = psnr(model, read_pixels(read(manifest, split), model.config.sample_size))
@@ -138,6 +138,17 @@ def classifier(manifest: Manifest, name: Judged = "nano", split: Annotated[str, 
     from dermaflux.evaluation import classification, figures
 
     typer.echo(figures.table(classification.of_split(Classifier.load(name), manifest, split)))
+
+
+@evaluate.command()
+def held_out(
+    answers: Annotated[Path, typer.Argument(metavar="held_out.csv", dir_okay=False, exists=True)],
+    split: Annotated[str, typer.Option(help="only the images of this split")] = "",
+) -> None:
+    """What `train classifier` kept of the images held out: the AUC of all, and of each fold."""
+    from dermaflux.evaluation import classification, figures
+
+    typer.echo(figures.table(classification.of_held_out(answers, split)))
 
 
 @evaluate.command()

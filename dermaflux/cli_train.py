@@ -144,7 +144,7 @@ def classifier(
     from dermaflux.training.classifier import ClassifierOptions, train
 
     options = _options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train(manifests, out, options, Features(teacher).of if teacher else None)
+    train(manifests, out, options, Features(teacher).cells if teacher else None)
 
 
 @train.command()

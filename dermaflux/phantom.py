@@ -212,17 +212,26 @@ def _regions(rng: np.random.Generator, frame: Frame, attributes: LesionAttribute
     return regions
 
 
+def border_widths(radius: float, unit: float) -> tuple[float, float]:
+    """How far, px, a lesion of `radius` px fades into the skin where its border is cut, and where it is not.
+
+    unit: side of the image in px / 256.
+    """
+    return 1.3 * unit, float(np.clip(0.22 * radius, 5 * unit, 14 * unit))
+
+
 def _coverage(rng: np.random.Generator, frame: Frame, cuts: np.ndarray) -> np.ndarray:
     """How much the lesion covers the skin: one half on its outline, (H, W) float32 in 0..1.
 
-    It rises from 0.1 to 0.9 within 1.3 units in a cut octant, else within about 0.22 of the lesion's radius, 5-14 px.
+    It rises from 0.1 to 0.9 within the widths of `border_widths`.
     """
     sharp = cv2.GaussianBlur(np.repeat(cuts, 45).astype(np.float32)[None].repeat(3, 0), (0, 0), 0.1)[0]
     kernel = np.exp(-0.5 * (np.arange(-9, 10) / 3.0) ** 2)
     sharp = np.convolve(np.r_[sharp[-9:], sharp, sharp[:9]], kernel / kernel.sum(), "valid").astype(np.float32)
     sharp = sharp[np.minimum((frame.octant * 45).astype(int), 359)]
-    soft = float(np.clip(0.22 * frame.radius, 5 * frame.unit, 14 * frame.unit)) * rng.uniform(0.85, 1.15)
-    width = soft * np.exp(sharp * float(np.log(1.3 * frame.unit / soft)))
+    cut, soft = border_widths(frame.radius, frame.unit)
+    soft *= rng.uniform(0.85, 1.15)
+    width = soft * np.exp(sharp * float(np.log(cut / soft)))
     ragged = 0.07 * texture.noise_at(rng, frame.u, frame.v, 4 * frame.unit)
     ragged += 0.14 * texture.noise_at(rng, frame.x, frame.y, 14 * frame.unit)
     edge = frame.edge + soft * (1 - sharp) * ragged

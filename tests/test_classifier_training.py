@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from tiny_classifier import TINY, rows, write_manifest
 
 from dermaflux.classifier import Classifier
 from dermaflux.errors import DataError
+from dermaflux.evaluation import classification
 from dermaflux.training import calibration, loop, views
 from dermaflux.training import classifier as training
+from dermaflux.training.teacher import Lessons, echo_loss
 
 
 def test_training_writes_a_classifier_measured_on_images_held_out(trained):
@@ -22,6 +25,19 @@ def test_training_writes_a_classifier_measured_on_images_held_out(trained):
     assert card.gate.false_alarm_rate <= 0.02
     assert card.operating_point.sensitivity >= 0.95
     assert f"AUC {card.auc:.3f}" in (trained / "run" / "classifier" / "README.md").read_text()
+
+
+def test_the_answers_to_images_held_out_are_kept_and_evaluated(trained):
+    path = trained / "run" / "held_out.csv"
+    whole, *folds = classification.of_held_out(path)
+    card = Classifier.load(trained / "run" / "classifier").card
+    assert whole.n == 50 and whole.value == pytest.approx(card.auc, abs=1e-6)
+    assert len(folds) == 5 and sum(fold.n for fold in folds) == 50
+    assert classification.of_held_out(path, "train")[0].n == 50
+    with pytest.raises(DataError, match="held out of val"):
+        classification.of_held_out(path, "val")
+    with pytest.raises(DataError, match=r"manifest\.csv holds no answers"):
+        classification.of_held_out(trained / "manifest.csv")
 
 
 def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path, monkeypatch):
@@ -75,21 +91,41 @@ def test_a_spared_split_is_measured_and_not_learned(tmp_path):
         training.train([path], tmp_path / "other", replace(TINY, spared="none"))
 
 
-def test_the_features_of_a_teacher_are_learned_before_the_labels(tmp_path):
-    asked = []
+def brightness(views: torch.Tensor) -> torch.Tensor:
+    """A teacher that knows the mean colour of each patch of the tiny network, in views of twice its size."""
+    assert views.dtype == torch.uint8 and views.shape[1:] == (3, 64, 64)
+    return torch.nn.functional.avg_pool2d(views.float(), 16).flatten(2).transpose(1, 2)
 
-    def brightness(images) -> np.ndarray:
-        pixels = [np.asarray(image, np.float32) for image in images]
-        asked.append(len(pixels))
-        return np.stack([[one.mean(), one[..., 0].mean(), one.std()] for one in pixels])
 
-    options = replace(TINY, steps=60, views=2, lessons=16, labels_from=0.9, spared="val")
+def losses(folder: Path) -> list[dict[str, str]]:
+    with (folder / "loss.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_teacher_is_heard_on_phantoms_then_on_images_before_their_labels(tmp_path):
+    options = replace(TINY, steps=60, phantoms=16, phantom_steps=60, labels_from=0.9, spared="val")
     training.train([write_manifest(tmp_path, two_splits())], tmp_path / "run", options, brightness)
-    with (tmp_path / "run" / "fold-0" / "loss.csv").open(newline="") as stream:
-        lines = list(csv.DictReader(stream))
-    assert sum(asked) == 40
-    assert float(lines[-1]["lesson"]) < 0.8 * float(lines[0]["lesson"])
-    assert not lines[0]["loss"] and lines[-1]["loss"]
+    on_phantoms, on_images = losses(tmp_path / "run" / "phantoms"), losses(tmp_path / "run" / "fold-0")
+    assert float(on_phantoms[-1]["lesson"]) < 0.8 * float(on_phantoms[0]["lesson"])
+    assert "loss" not in on_phantoms[0]
+    assert float(on_images[-1]["lesson"]) < float(on_phantoms[0]["lesson"])
+    assert not on_images[0]["loss"] and on_images[-1]["loss"]
+
+
+def test_lessons_are_told_in_units_of_their_own_spread():
+    views = torch.randint(0, 256, (64, 3, 64, 64), dtype=torch.uint8)
+    lessons = Lessons.of(lambda x: 1000 * brightness(x) + 5, views)
+    silent = [torch.zeros(64, 16, 3), torch.zeros(64, 3)]
+    assert float(echo_loss(silent, lessons.hear(views))) == pytest.approx(2, abs=0.05)
+
+
+def test_what_a_teacher_sees_tells_the_label_of_images_it_was_not_fitted_to():
+    torch.manual_seed(0)
+    labels = torch.arange(256) % 2
+    views = (torch.rand(256, 3, 64, 64) * 200 + 40 * labels[:, None, None, None]).byte()
+    lessons = Lessons.of(brightness, views).knowing([views[:128]] * 2, labels[:128])
+    verdict = lessons.verdict(lessons.hear(views[128:]))
+    assert verdict[labels[128:] == 1].min() > verdict[labels[128:] == 0].max()
 
 
 def test_too_few_images_of_a_class_are_refused(tmp_path):
@@ -109,11 +145,19 @@ def test_an_unreadable_image_is_named(tmp_path):
 def test_views_stay_in_range_and_only_borders_are_covered():
     torch.manual_seed(0)
     seen = views.augment(torch.full((64, 3, 80, 80), 128, dtype=torch.uint8), 64)
-    assert seen.shape == (64, 3, 64, 64) and seen.min() >= 0 and seen.max() <= 1
+    assert seen.shape == (64, 3, 64, 64) and seen.dtype == torch.uint8
     centre = seen[:, :, 16:48, 16:48].flatten(2)
-    assert (centre.amax(2) - centre.amin(2)).max() < 1e-5
-    spread = (seen.flatten(2).amax(2) - seen.flatten(2).amin(2)).amax(1)
-    assert 10 < int((spread > 0.02).sum()) < 54
+    assert torch.equal(centre.amax(2), centre.amin(2))
+    spread = (seen.flatten(2).amax(2).int() - seen.flatten(2).amin(2)).amax(1)
+    assert 10 < int((spread > 5).sum()) < 54
+
+
+def test_a_view_never_loses_what_lies_in_the_middle():
+    torch.manual_seed(0)
+    pixels = torch.zeros(64, 3, 64, 64, dtype=torch.uint8)
+    pixels[:, :, 30:34, 30:34] = 255
+    seen = views.augment(pixels, 128).float().mean(1).flatten(1)
+    assert int((seen > 128).any(1).sum()) >= 62  # a covered border may hide one
 
 
 def test_temperature_and_bias_are_recovered():

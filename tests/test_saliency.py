@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from dermaflux import saliency
-from dermaflux.classifier import Classifier, GateSpec, create_model
+from dermaflux.classifier import Classifier, create_model
+from dermaflux.classifier_card import GateSpec
 from dermaflux.errors import InputError
 from dermaflux.saliency import METHODS, TARGETS, SaliencyMap, explain
 

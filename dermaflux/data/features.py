@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from dermaflux.errors import ModelUnavailable
 
+WIDTH = 1280
+
 
 class Features:
-    """The pooled features of a quantised MobileNetV2 in a TFLite file, with ai-edge-litert.
+    """The last features of a quantised MobileNetV2 in a TFLite file, with ai-edge-litert.
 
     Raises ModelUnavailable where the package is not installed or the file is no such network.
     """
@@ -24,22 +27,41 @@ class Features:
             self.net = Interpreter(str(path), num_threads=2, experimental_preserve_all_tensors=True)
             self.net.allocate_tensors()
             self.input = self.net.get_input_details()[0]
-            self.pooled = next(one for one in self.net.get_tensor_details() if list(one["shape"]) == [1, 1, 1, 1280])
-        except (ValueError, RuntimeError, StopIteration) as error:
+            by_shape = {tuple(one["shape"]): one for one in self.net.get_tensor_details()}
+            self.map, self.pooled = by_shape[1, 7, 7, WIDTH], by_shape[1, 1, 1, WIDTH]
+            self.inputs, self.shape = _inputs(self.input), None
+        except (ValueError, RuntimeError, KeyError) as error:
             raise ModelUnavailable(f"{path} is not a MobileNetV2 in the TFLite format.") from error
 
     def of(self, images: Iterable[Image.Image]) -> np.ndarray:
         """(N, 1280) float32 features of RGB images of any size, squeezed to 224 px and scaled to [-1, 1]."""
-        return np.stack([self._one(image) for image in images])
+        squeezed = (image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC) for image in images)
+        return np.stack([self._ask(np.asarray(image), self.pooled)[0, 0] for image in squeezed])
 
-    def _one(self, image: Image.Image) -> np.ndarray:
-        x = np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), np.float32) / 127.5 - 1
-        scale, zero = self.input["quantization"]
-        if scale:
-            kind = np.iinfo(self.input["dtype"])
-            x = np.clip(np.round(x / scale + zero), kind.min, kind.max)
-        self.net.set_tensor(self.input["index"], x[None].astype(self.input["dtype"]))
+    def cells(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, G * G, 1280) float32 features before they are averaged, of the cells of 32 px of images
+        (N, 3, 32 G, 32 G) uint8 RGB."""
+        maps = [self._ask(image, self.map) for image in pixels.permute(0, 2, 3, 1).numpy()]
+        return torch.from_numpy(np.stack(maps)).flatten(1, 2)
+
+    def _ask(self, image: np.ndarray, output: dict) -> np.ndarray:
+        """The values of the tensor `output` for image (H, H, 3) uint8: (G, G, 1280), or (1, 1, 1280) for the mean."""
+        if self.shape != image.shape:
+            self.net.resize_tensor_input(self.input["index"], (1, *image.shape))
+            self.net.allocate_tensors()
+            self.shape = image.shape
+        self.net.set_tensor(self.input["index"], self.inputs[image][None])
         self.net.invoke()
-        y = self.net.get_tensor(self.pooled["index"])[0, 0, 0].astype(np.float32)
-        scale, zero = self.pooled["quantization"]
+        y = self.net.get_tensor(output["index"])[0].astype(np.float32)
+        scale, zero = output["quantization"]
         return (y - zero) * scale if scale else y
+
+
+def _inputs(input: dict) -> np.ndarray:
+    """(256,) what the network takes for the values 0 to 255 of a pixel."""
+    x = np.arange(256, dtype=np.float32) / 127.5 - 1
+    scale, zero = input["quantization"]
+    if scale:
+        kind = np.iinfo(input["dtype"])
+        x = np.clip(np.round(x / scale + zero), kind.min, kind.max)
+    return x.astype(input["dtype"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from dermaflux import appearance, phantom, saliency
 from dermaflux.classifier import Classifier, create_model
 from dermaflux.data import manifest
+from dermaflux.errors import DataError
 from dermaflux.evaluation import non_lesions
 from dermaflux.evaluation.figures import Figure, auc, resampled
 from dermaflux.images import open_untrusted
@@ -36,6 +38,24 @@ def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
         resampled("Refused by the gate", np.mean, [not one.lesion_like for one in found], aim=0.02, most=True),
         resampled("Refused by gate or outline", np.mean, ~_passed(classifier, images)),
     ]
+
+
+def of_held_out(path: Path, split: str = "") -> list[Figure]:
+    """AUC of the answers that `train classifier` kept in held_out.csv, of all or of one split, and of each fold.
+
+    Raises DataError for another file, or a split that is not in it.
+    """
+    try:
+        answers = pd.read_csv(path)
+        answers = answers[answers["split"] == split] if split else answers
+        found = [("AUC", answers), *((f"AUC, fold {fold}", part) for fold, part in answers.groupby("fold"))]
+        return [
+            resampled(name, auc, (part["label"] == "malignant").to_numpy(), part["p_malignant"].to_numpy(), aim=aim)
+            for (name, part), aim in zip(found, (0.78, *[None] * len(found)), strict=False)
+        ]
+    except (KeyError, ValueError) as error:
+        which = f" of {split}" if split else ""
+        raise DataError(f"{path} holds no answers to images of both classes held out{which}.") from error
 
 
 def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:

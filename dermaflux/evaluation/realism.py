@@ -16,11 +16,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from dermaflux.data import manifest
 from dermaflux.data.features import Features
+from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, resampled
 from dermaflux.grid import save_marked
 from dermaflux.images import open_untrusted, read_provenance
-from dermaflux.training.pixels import open_rgb
 
 NEIGHBOURS, MOST = 5, 500
 AIMS = {"KID": 140.0, "coverage": 0.7, "copies": 0.02}

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from dermaflux.data import manifest
 from dermaflux.data.features import Features
+from dermaflux.data.pixels import open_rgb
 from dermaflux.evaluation.figures import Figure, auc, resampled
-from dermaflux.training.pixels import open_rgb
 
 SEEDS = 5
 INVERSE_PENALTY = 1e-3

@@ -17,12 +17,12 @@ from diffusers import AutoencoderKL
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 
-from dermaflux import phantom
 from dermaflux.data import manifest
+from dermaflux.data.pixels import read_pixels
 from dermaflux.training import components
 from dermaflux.training.critic import Critic, critic_loss, decoder_loss
 from dermaflux.training.loop import fit
-from dermaflux.training.pixels import read_pixels
+from dermaflux.training.phantoms import draw_phantoms
 
 WIDTHS = (12, 16, 32)
 """Components kept after the first three stages of the encoder."""
@@ -196,7 +196,5 @@ def main(manifests: list[Path], out: Path, options: AutoencoderOptions, latents:
     """Train on the manifests' train split and on phantoms, and on `latents`; writes `out/vae`."""
     size = CONFIG["sample_size"]
     pixels = read_pixels([row for path in manifests for row in manifest.read(path, "train")], size)
-    drawn = [phantom.draw(phantom.random_attributes(i), seed=i, size=size).image for i in range(options.phantoms)]
-    drawn = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in drawn]
-    empty = pixels[:0]
-    train(pixels, torch.stack(drawn) if drawn else empty, out, options, latents).save_pretrained(out / "vae")
+    drawn = draw_phantoms(options.phantoms, size, seed=0)
+    train(pixels, drawn, out, options, latents).save_pretrained(out / "vae")

@@ -15,7 +15,8 @@ from scipy.stats import binomtest
 from sklearn.covariance import LedoitWolf
 from sklearn.metrics import roc_auc_score
 
-from dermaflux.classifier import LABELS, Card, Classifier, GateSpec, OperatingPoint
+from dermaflux.classifier import Classifier
+from dermaflux.classifier_card import LABELS, Card, GateSpec, OperatingPoint
 
 MALIGNANT = LABELS.index("malignant")
 SENSITIVITY, FALSE_ALARM_RATE = 0.95, 0.02
@@ -35,8 +36,9 @@ class HeldOut:
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
 
-def calibrate(classifier: Classifier, held_out: HeldOut, folds: int) -> Classifier:
-    """The classifier with bias, temperature, operating point and the gate's threshold fitted and its card filled in.
+def calibrate(classifier: Classifier, held_out: HeldOut, folds: int) -> tuple[Classifier, np.ndarray]:
+    """The classifier with bias, temperature, operating point and the gate's threshold fitted and its card filled in,
+    and the probabilities of malignancy (N,) of the images held out.
 
     held_out: the answers on all images held out from `folds` trainings (1: from this classifier's own).
     """
@@ -57,7 +59,7 @@ def calibrate(classifier: Classifier, held_out: HeldOut, folds: int) -> Classifi
         operating_point=operating_point(malignant, scores, how),
         gate=GateSpec(card.gate.layers, threshold, float((distances > threshold).mean()), len(distances)),
     )
-    return replace(classifier, card=card)
+    return replace(classifier, card=card), scores
 
 
 def fit_gate(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt
 
 from dermaflux import appearance
 from dermaflux.lesion import MAX_BORDER, MONK_TONES
+from dermaflux.phantom import border_widths
 
 
 def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +71,7 @@ def edged(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if not measured.found or mask.all():
         return rgb
     unit, radius = len(rgb) / 256, float(np.sqrt(mask.sum() / np.pi))
-    soft = float(np.clip(0.22 * radius, 5 * unit, 14 * unit))
+    sharp, soft = border_widths(radius, unit)
     edge = (distance_transform_edt(~mask) - distance_transform_edt(mask)).astype(np.float32)  # negative inside
     inner, outer = edge < -min(0.25 * soft, 0.3 * radius), edge > 0.5 * soft
     if not inner.any() or not outer.any():
@@ -80,7 +81,7 @@ def edged(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     octant = (np.degrees(np.arctan2(y - centre[0], x - centre[1])) % 360 // 45).astype(int) % MAX_BORDER
     cut = np.zeros(MAX_BORDER, bool)
     cut[rng.permutation(MAX_BORDER)[: int(rng.integers(MAX_BORDER + 1))]] = True
-    width = np.where(cut[octant], 1.3 * unit, soft).astype(np.float32)
+    width = np.where(cut[octant], sharp, soft).astype(np.float32)
     cover = 1 / (1 + np.exp(np.clip(4.4 * edge / width, -30, 30)))[..., None]
     laid = cover * _prolonged(rgb, inner) + (1 - cover) * _prolonged(rgb, outer)
     return np.clip(laid + 0.5, 0, 255).astype(np.uint8)

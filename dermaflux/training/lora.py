@@ -1,5 +1,6 @@
 """Fine-tune a LoRA on any FluxPipeline: the base stays frozen (DermaFlux, arXiv 2603.16392)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import torch
 from diffusers import FluxPipeline
 from peft import LoraConfig, get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file
 
+from dermaflux.lora import WEIGHTS
 from dermaflux.training import flow
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.pairs import Pairs
@@ -36,7 +40,8 @@ TARGETS = (
 @dataclass(frozen=True)
 class LoraOptions:
     """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained. start: the
-    folder of an adapter to go on from, whose rank, alpha and targets then hold."""
+    folder of an adapter to go on from, whose rank, alpha and targets then hold; it may be one of a base with fewer
+    latent channels."""
 
     rank: int = 64
     alpha: int = 64
@@ -64,9 +69,7 @@ def train(
         )
         transformer.add_adapter(config)
     else:
-        pipe.load_lora_weights(options.start, adapter_name="default")
-        for name, parameter in transformer.named_parameters():
-            parameter.requires_grad_("lora_" in name)
+        _go_on(pipe, options.start)
     flow.train(transformer, pairs, out, options.flow, sample)
     layers = {name: tensor.to(torch.bfloat16) for name, tensor in get_peft_model_state_dict(transformer).items()}
     FluxPipeline.save_lora_weights(
@@ -74,3 +77,18 @@ def train(
         transformer_lora_layers=layers,
         transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
     )
+
+
+@torch.no_grad()
+def _go_on(pipe: FluxPipeline, start: Path) -> None:
+    """Put the adapter of the folder `start` on `pipe`, its weights in the first rows and columns, the rest 0."""
+    path = start / WEIGHTS
+    with safe_open(path, "pt") as stream:
+        config = json.loads(stream.metadata()["lora_adapter_metadata"])
+    own = {name.removeprefix("transformer."): value for name, value in config.items()}
+    pipe.transformer.add_adapter(LoraConfig(**own))
+    given = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
+    for name, parameter in pipe.transformer.named_parameters():
+        if "lora_" in name:
+            weights = given[name.replace(".default", "")]
+            parameter.zero_()[tuple(slice(n) for n in weights.shape)] = weights

@@ -2,14 +2,11 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
@@ -20,15 +17,16 @@ from dermaflux import phantom
 from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
+from dermaflux.data.pixels import open_rgb
 from dermaflux.grid import save_marked
-from dermaflux.lesion import LesionAttributes, plausible
+from dermaflux.lesion import CAPTURES, SITES, LesionAttributes, plausible
 from dermaflux.models import MODELS
 from dermaflux.training import autoencoder, components, flow, lora, text
 from dermaflux.training.changes import CHANGES
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import Pairs, encode
-from dermaflux.training.pixels import open_rgb
+from dermaflux.training.phantoms import workers
 
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
@@ -45,6 +43,8 @@ TRANSFORMER = dict(
 )
 SIZE = autoencoder.CONFIG["sample_size"]
 WORDINGS = 4
+NAMED = 0.3
+"""The share of captions that name a site, and of those that name a way of capture."""
 CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 3
 """Every how many photographs are seen changed as well: the base learns attributes, the LoRA what photographs show."""
 
@@ -147,12 +147,8 @@ def assemble(vae: Path, texts: Path, transformer: FluxTransformer2DModel) -> Flu
 
 def phantom_images(count: int, seed: int) -> Iterator[Captioned]:
     """`count` phantoms with captions; label and diagnosis are drawn with their attributes and have no look."""
-    with _workers() as pool:
+    with workers() as pool:
         yield from pool.map(_phantom, range(seed * 1_000_003, seed * 1_000_003 + count), chunksize=32)
-
-
-def _workers() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,))
 
 
 def _phantom(seed: int) -> Captioned:
@@ -165,7 +161,7 @@ def real_images(manifests: Sequence[Path], seed: int, size: int, changed_every: 
     `changed_every` changed as well, by each of CHANGES in turn, and worded by what it then shows."""
     rows = [row for path in manifests for row in manifest.read(path, "train")]
     work = partial(_real, size=size, changed_every=changed_every)
-    with _workers() as pool:
+    with workers() as pool:
         yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))
 
 
@@ -180,7 +176,7 @@ def _real(row: manifest.Row, seed: int, size: int, changed_every: int) -> list[C
 
 def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
     """Captions of the honoured part of `attributes`; from half of them some attributes are left out, but no artefact,
-    so that what is not named is not there."""
+    so that what is not named is not there. Site and capture, which have no look, are named at random."""
     rng = random.Random(seed)
     empty = LesionAttributes()
     honoured = replace(
@@ -188,7 +184,11 @@ def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
     )
     shares = (0.0, 0.0, 0.15, 0.5)
     partial = (text.drop(honoured, rng, shares[k % 4]) for k in range(WORDINGS))
-    return [caption(replace(one, artefacts=honoured.artefacts), rng.randrange(2**31)) for one in partial]
+    unseen = lambda: {
+        name: rng.choice(values) if rng.random() < NAMED else None
+        for name, values in (("site", SITES), ("capture", CAPTURES))
+    }
+    return [caption(replace(one, artefacts=honoured.artefacts, **unseen()), rng.randrange(2**31)) for one in partial]
 
 
 def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:

@@ -1,68 +1,78 @@
-"""What a teacher sees: the features of a large network for many random views, learned by a small one before and beside
-its labels (distillation: Hinton et al., arXiv 1503.02531; of features: Romero et al., arXiv 1412.6550)."""
+"""A teacher: a large network whose features of each part of a view a small one learns, before and beside its labels.
+
+Distillation (Hinton et al., arXiv 1503.02531) of features (Romero et al., arXiv 1412.6550), both networks shown one and
+the same view, never twice (Beyer et al., arXiv 2106.05237).
+"""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from safetensors.torch import load_file, save_file
-from tqdm import tqdm
+from sklearn.linear_model import LogisticRegression
+from torch import nn
 
-from dermaflux.training.views import augment
+Teacher = Callable[[torch.Tensor], torch.Tensor]
+"""Gives the features (N, G * G, F) float32 of views (N, 3, H, H) uint8 RGB, one row for each cell of a grid with as
+many cells as the small network has patches."""
 
-TEACHER_SIZE = 224
 
-Teacher = Callable[[Iterable[Image.Image]], np.ndarray]
-"""Gives the features (N, F) of RGB images."""
+ASKED = 32
+"""Views that the teacher is asked at once."""
+RESTRAINT = 1.2e-3
+"""Inverse of the strength of the regression's regularisation, for one view of each image."""
+
+Heard = tuple[torch.Tensor, torch.Tensor]
+"""What a teacher says of N views: of their cells (N, G * G, F), and of each as a whole, their mean (N, F)."""
 
 
 @dataclass(frozen=True)
 class Lessons:
-    """Views (M, 3, S, S) uint8 RGB, the teacher's features of them (M, F) float16, standardised, and the index (M,) of
-    the image that each shows."""
+    """What a teacher has to say, every feature with mean 0 and variance 1 over the views that it was asked first.
 
-    pixels: torch.Tensor
-    targets: torch.Tensor
-    shown: torch.Tensor
+    mean, std: (2, F), of the features of cells and of views. weight (F,), bias: the label as a linear map of a view's
+    features, fitted to the labels of training images only; None before.
+    """
 
-    def __len__(self) -> int:
-        return len(self.pixels)
+    teacher: Teacher
+    mean: torch.Tensor
+    std: torch.Tensor
+    weight: torch.Tensor | None = None
+    bias: float = 0.0
 
-    def of(self, images: torch.Tensor) -> "Lessons":
-        """The views of some images, by their indices."""
-        chosen = torch.isin(self.shown, images)
-        return Lessons(self.pixels[chosen], self.targets[chosen], self.shown[chosen])
+    @classmethod
+    def of(cls, teacher: Teacher, views: torch.Tensor) -> "Lessons":
+        """Lessons measured on views (N, 3, H, H) uint8."""
+        cells = torch.cat([teacher(some) for some in views.split(ASKED)])
+        kinds = cells.flatten(0, 1), cells.mean(1)
+        mean, std = (torch.stack([measure(kind, 0) for kind in kinds]) for measure in (torch.mean, torch.std))
+        return cls(teacher, mean, std.clamp(min=1e-3))
 
-    def batch(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """`count` random views in [-1, 1], each turned or mirrored anew, and their targets in float32."""
-        chosen = torch.randint(len(self.pixels), (count,))
-        x = [torch.rot90(self.pixels[i], int(torch.randint(4, ())), (1, 2)) for i in chosen.tolist()]
-        x = torch.stack([one.flip(2) if torch.rand(()) < 0.5 else one for one in x])
-        return x.float() / 127.5 - 1, self.targets[chosen].float()
+    def knowing(self, views: Iterable[torch.Tensor], labels: torch.Tensor) -> "Lessons":
+        """These lessons with what views (N, 3, H, H) uint8, several times over, teach of their labels (N,) of 0 or 1.
+
+        A logistic regression so strongly regularised that it judges unseen images nearly as well as these.
+        """
+        pooled = [torch.cat([self.hear(some)[1] for some in each.split(ASKED)]) for each in views]
+        probe = LogisticRegression(C=RESTRAINT / len(pooled), class_weight="balanced", max_iter=500)
+        probe.fit(torch.cat(pooled).numpy(), labels.repeat(len(pooled)).numpy())
+        return replace(self, weight=torch.from_numpy(probe.coef_[0]).float(), bias=float(probe.intercept_[0]))
+
+    def hear(self, views: torch.Tensor) -> Heard:
+        """What the teacher says of views (N, 3, H, H) uint8."""
+        cells = self.teacher(views)
+        kinds = zip((cells, cells.mean(1)), self.mean, self.std, strict=True)
+        return tuple(((y - mean) / std).clamp(-5, 5) for y, mean, std in kinds)
+
+    def verdict(self, heard: Heard) -> torch.Tensor:
+        """The probability of label 1 (N,) that follows from what was heard of N views."""
+        return torch.sigmoid(heard[1] @ self.weight + self.bias)
+
+    def echo(self, width: int) -> nn.ModuleList:
+        """Linear maps from tokens of `width` numbers to the features of cells, and of whole views."""
+        return nn.ModuleList(nn.Linear(width, self.mean.shape[1]) for _ in range(2))
 
 
-def prepare(pixels: torch.Tensor, teacher: Teacher, path: Path, *, views: int, size: int, seed: int = 0) -> Lessons:
-    """`views` random views of each of pixels (N, 3, H, H) uint8, at `size` px, with the features that `teacher`
-    gives them; kept at `path`, from where they are read the next time."""
-    if not path.exists():
-        torch.manual_seed(seed)
-        seen, targets = [], []
-        for _ in tqdm(range(views), desc="asking the teacher"):
-            for some in pixels.split(64):
-                x = augment(some, TEACHER_SIZE)  # (B, 3, 224, 224) in [0, 1]
-                images = (x * 255).round().byte().permute(0, 2, 3, 1).numpy()
-                targets.append(torch.from_numpy(teacher(Image.fromarray(image) for image in images)))
-                small = F.interpolate(x, size=(size, size), mode="bicubic", antialias=True, align_corners=False)
-                seen.append((small.clamp(0, 1) * 255).round().byte())
-        values = torch.cat(targets)
-        values = (values - values.mean(0)) / values.std(0).clamp(min=1e-3)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        shown = torch.arange(len(pixels)).repeat(views)
-        save_file({"pixels": torch.cat(seen), "targets": values.clamp(-5, 5).half(), "shown": shown}, temporary)
-        temporary.replace(path)
-    return Lessons(**load_file(path))
+def echo_loss(answers: list[torch.Tensor], heard: Heard) -> torch.Tensor:
+    """How far answers, [(N, G * G, F), (N, F)] by `Lessons.echo`, are from what was heard: mean squares, summed."""
+    return sum(F.mse_loss(answer.float(), wanted) for answer, wanted in zip(answers, heard, strict=True))

@@ -18,7 +18,8 @@ from dermaflux.saliency import METHODS, NOTHING, RELATIVE, SaliencyMap, heat_map
 
 if TYPE_CHECKING:
     from dermaflux.appearance import Appearance, Comparison
-    from dermaflux.classifier import Card, Prediction
+    from dermaflux.classifier import Prediction
+    from dermaflux.classifier_card import Card
     from dermaflux.images import Provenance
 
 NOT_A_LESION = "This does not look like a dermoscopic lesion"
