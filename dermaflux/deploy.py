@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 
 from dermaflux import memory
 from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import MODELS, ModelSpec, find_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,20 +103,23 @@ def run(deployment: Deployment, api: HfApi, root: Path = ROOT) -> str:
         api.create_repo(
             deployment.space, repo_type="space", space_sdk="gradio", private=deployment.private, exist_ok=True
         )
+        api.update_repo_settings(deployment.space, repo_type="space", private=deployment.private)
         api.add_space_variable(deployment.space, "DERMAFLUX_MODEL", deployment.model)
         api.upload_folder(
             repo_id=deployment.space,
             repo_type="space",
             folder_path=root,
             allow_patterns=list(deployment.files),
+            delete_patterns=["dermaflux/*", "assets/*"],  # what an earlier deployment left there
             commit_message="Deploy DermaFlux",
         )
-        if deployment.hardware != "cpu-basic":
-            api.request_space_hardware(deployment.space, deployment.hardware)
+        api.request_space_hardware(deployment.space, deployment.hardware)
     except LocalTokenNotFoundError as error:
         raise InputError("There is no token of the Hub. Log in with `hf auth login`, or set HF_TOKEN.") from error
     except HfHubHTTPError as error:
         raise InputError(_refused(error, deployment)) from error
+    except HUB_ERRORS as error:
+        raise InputError(f"The Hub cannot be reached, or not with this name: {error}. Try again later.") from error
     return f"{api.endpoint}/spaces/{deployment.space}"
 
 

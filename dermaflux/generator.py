@@ -33,13 +33,15 @@ CACHED_PROMPTS = 64
 class Preview:
     """The estimate of the clean images after a step.
 
-    step: 1 to steps. seconds_left: estimate for the run. first: index in the run of the first of `images`.
+    step: 1 to steps. seconds_left: estimate for the run. first, count: which images of the run are being drawn. images:
+    one for each of these, or none where a look would cost more than a step.
     """
 
     step: int
     steps: int
     seconds_left: float
     first: int
+    count: int
     images: tuple[Image.Image, ...]
 
 
@@ -64,7 +66,7 @@ class Generator:
         self.adapter, self.plan, self._fused = loaded.adapter, loaded.plan, loaded.fused
         self._preview = LinearPreview(spec.previews) if spec.previews else None
         self._prompts: dict[tuple[str, float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
-        self._busy = threading.Lock()
+        self._busy, self._runs = threading.RLock(), 0
         self._strength: float | None = None
 
     @classmethod
@@ -117,13 +119,18 @@ class Generator:
         `options.strength`. Closing the iterator ends the run within one step; samples already yielded stay good.
         Raises ModelUnavailable if memory runs out or the image is not a number.
         """
+        with self._busy:
+            self._runs += 1
         try:
             yield from self._run(text, options, attributes, source)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
         finally:
-            self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
+            with self._busy:
+                self._runs -= 1
+                if not self._runs:
+                    self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
 
     def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
         """Draw the image of a recipe again; where it was varied from another, that one first."""
@@ -163,7 +170,8 @@ class Generator:
             latents = self._noise(seeds, options)  # (B, T, D)
             scheduler = self._schedule(options.steps, latents.shape[1])
             if source:
-                latents = self._blend(scheduler, latents, source[0], options)
+                with self._busy:
+                    latents = self._blend(scheduler, latents, source[0], options)
             sigmas = scheduler.sigmas[scheduler.begin_index :].tolist()
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
@@ -173,7 +181,7 @@ class Generator:
                 steps = len(sigmas) - 1
                 runs_left = (len(options.seeds) - first - 1) // self.spec.batch
                 seconds = (time.perf_counter() - started) / (i + 1) * (steps - i - 1 + runs_left * steps)
-                yield Preview(i + 1, steps, seconds, first, self._previews(clean, options.size))
+                yield Preview(i + 1, steps, seconds, first, len(seeds), self._previews(clean, options.size))
             for i, seed in enumerate(seeds):
                 yield Sample(first + i, self._decode(latents[i : i + 1], options.size), replace(recipe, seed=seed))
 
@@ -266,6 +274,8 @@ class Generator:
 
     @torch.inference_mode()
     def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
+        if self._preview is None and self.plan.way.offload:  # the decoder would push the transformer off the card
+            return ()
         if self._preview is None:
             return tuple(self._decode(one[None], size) for one in packed)
         return self._preview(self._unpack(packed, size).float().cpu(), size)
@@ -274,7 +284,8 @@ class Generator:
     def _decode(self, packed: torch.Tensor, size: int) -> Image.Image:
         vae = self.pipe.vae
         latents = self._unpack(packed, size) / vae.config.scaling_factor + vae.config.shift_factor
-        pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        with self._busy:
+            pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         if not torch.isfinite(pixels).all():
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]

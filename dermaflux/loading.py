@@ -22,7 +22,8 @@ from torch import nn
 
 from dermaflux import lora, memory
 from dermaflux.errors import ModelUnavailable
-from dermaflux.models import ModelSpec, single_files
+from dermaflux.hub import HUB_ERRORS
+from dermaflux.models import ModelSpec, weight_files
 from dermaflux.single_files import load as load_single_files
 
 log = logging.getLogger("dermaflux")
@@ -109,7 +110,7 @@ def fetch(spec: ModelSpec) -> Path:
         raise ModelUnavailable(f"{spec.title} was not found at {path}. Fetch the repository whole, with its assets.")
     try:
         return Path(snapshot_download(spec.source, allow_patterns=list(PARTS)))
-    except (HfHubHTTPError, OSError, OfflineModeIsEnabled) as error:
+    except HUB_ERRORS as error:
         raise ModelUnavailable(f"{spec.title} could not be downloaded. {_way_out(spec, error)}") from error
 
 
@@ -143,7 +144,7 @@ def fingerprint(folder: Path) -> str:
     if folder.parent.name == "snapshots":
         return folder.name[:16]
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")) if _is_pipeline(folder) else single_files(folder).values():
+    for _, path in weight_files(folder):
         size = path.stat().st_size
         if size <= WHOLE:
             digest.update(path.read_bytes())
@@ -176,9 +177,10 @@ def _to_int4(model: nn.Module) -> None:
     """Keep the weights of the linear layers as 4-bit normal floats (Dettmers et al., arXiv 2305.14314), in place."""
     import bitsandbytes as bnb
 
+    exact = getattr(model, "_keep_in_fp32_modules", None) or ()  # T5 casts what goes into these to their weights' type
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is nn.Linear:
+            if type(layer) is nn.Linear and name not in exact:
                 dtype = layer.weight.dtype
                 small = bnb.nn.Linear4bit(
                     layer.in_features, layer.out_features, compute_dtype=dtype, quant_type="nf4", device="meta"

@@ -15,16 +15,21 @@ import torch
 import torch.nn.functional as F
 from diffusers import FluxPipeline
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
+from huggingface_hub import hf_hub_download, list_repo_files
 from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
+from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from dermaflux import lora_keys
 from dermaflux.errors import ModelUnavailable
+from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import LoraSpec
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+NAMES = (WEIGHTS, "adapter_model.safetensors")
+CONFIG = "adapter_config.json"
 COMPONENTS = ("transformer", "text_encoder", "text_encoder_2")
 TEXT_ENCODERS = COMPONENTS[1:]
 ADAPTER = "lesion"
@@ -110,10 +115,11 @@ def convert(
     for key, tensor in tensors.items():
         component, name, kind = _parse(key)
         layers = _find(name, component, known[component])
-        if kind and layers:
-            pairs.setdefault((component, name, layers), {})[kind] = tensor
-        else:
+        pair = pairs.setdefault((component, name, layers), {}) if kind and layers else {kind: None}
+        if kind in pair:  # it fits no layer, or the file says it twice
             unused.append(key)
+        else:
+            pair[kind] = tensor
     other = lora_keys.made_for(unused)
     if not any(component == "transformer" for component, *_ in pairs) and (other or not pairs):
         raise ModelUnavailable(
@@ -133,10 +139,11 @@ def convert(
             raise ModelUnavailable(f"The LoRA {title} was made for a model of another size: {name} does not fit.")
         rows = up.chunk(2)[::-1] if name == lora_keys.SWAPPED else up.split(widths)
         up = torch.cat(rows)
-        for layer, part in zip(layers, up.split(widths), strict=True):
-            before = parts.setdefault(component, {}).get(layer)
-            both = (torch.cat([before[0], down]), torch.cat([before[1], part], 1)) if before else (down, part)
-            parts[component][layer] = both
+        found = parts.setdefault(component, {})
+        if any(layer in found for layer in layers):  # the same layer by another name, as some files have it
+            unused.append(name)
+            continue
+        found.update(zip(layers, zip([down] * len(layers), up.split(widths), strict=True), strict=True))
     return parts, tuple(unused)
 
 
@@ -174,7 +181,7 @@ def _linear_layers(model: nn.Module | None) -> Iterator[tuple[str, nn.Linear]]:
 def _alpha(metadata: dict, layer: str, rank: int) -> float:
     """The scale of a pair whose file has no alpha beside it: peft's, or the rank."""
     pattern = metadata.get("alpha_pattern") or {}
-    return float(pattern.get(layer, metadata.get("lora_alpha", rank)))
+    return float(pattern.get(get_pattern_key(pattern, layer), metadata.get("lora_alpha") or rank))
 
 
 def _inject(model: nn.Module, layers: Layers) -> None:
@@ -196,32 +203,32 @@ def _inject(model: nn.Module, layers: Layers) -> None:
 
 
 def _read(path: Path, spec: LoraSpec) -> tuple[dict[str, torch.Tensor], dict[str, dict]]:
-    """The tensors of a safetensors file, and what peft notes of each component beside them."""
+    """The tensors of a safetensors file, and what peft notes of each component in it or beside it."""
     try:
         with safe_open(path, "pt") as stream:
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
             notes = json.loads((stream.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ModelUnavailable(f"The LoRA {spec.title} is not a whole safetensors file: {path}.") from error
+        config = path.with_name(CONFIG)
+        metadata = {"transformer": dict(json.loads(config.read_text(encoding="utf-8")))} if config.exists() else {}
+        for name, value in dict(notes).items():
+            component, _, option = name.partition(".")
+            metadata.setdefault(component, {})[option] = value
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        said = f"The LoRA {spec.title} is not a whole safetensors file, or what it notes of itself is damaged: {path}."
+        raise ModelUnavailable(said) from error
     if not tensors:
         raise ModelUnavailable(f"The LoRA {spec.title} holds no weights.")
-    config = path.with_name("adapter_config.json")
-    metadata = {"transformer": json.loads(config.read_text(encoding="utf-8"))} if config.exists() else {}
-    for name, value in notes.items():
-        component, _, option = name.partition(".")
-        metadata.setdefault(component, {})[option] = value
-    for component in metadata.values():
-        if component.get("use_dora") or component.get("use_rslora"):
-            raise ModelUnavailable(
-                f"The LoRA {spec.title} is a DoRA or a rank-stabilised LoRA, which is not supported."
-            )
+    options = {option for component in metadata.values() for option, value in component.items() if value}
+    kinds = {kind for mark, kind in lora_keys.VARIANTS.items() if any(mark in key for key in (*tensors, *options))}
+    if kinds:
+        raise ModelUnavailable(f"The LoRA {spec.title} is a {' and '.join(sorted(kinds))}, which is not supported.")
     return tensors, metadata
 
 
 def _file(spec: LoraSpec) -> Path:
     path = Path(spec.source)
     if path.is_dir():
-        path = path / WEIGHTS
+        path = next((path / name for name in NAMES if (path / name).exists()), path / WEIGHTS)
     if path.suffix != ".safetensors" and not path.exists():
         return _download(spec)
     if path.suffix != ".safetensors":
@@ -232,13 +239,15 @@ def _file(spec: LoraSpec) -> Path:
 
 
 def _download(spec: LoraSpec) -> Path:
-    from huggingface_hub import hf_hub_download, list_repo_files
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
-
     try:
-        name = next(name for name in list_repo_files(spec.source) if name.endswith(".safetensors"))
+        files = list_repo_files(spec.source)
+        whole = [name for name in files if name.endswith(".safetensors")]
+        name = next((name for name in NAMES if name in whole), min(whole, key=lambda name: (name.count("/"), name)))
+        beside = (Path(name).parent / CONFIG).as_posix()
+        if beside in files:
+            hf_hub_download(spec.source, beside)
         return Path(hf_hub_download(spec.source, name))
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError, StopIteration) as error:
+    except (*HUB_ERRORS, ValueError) as error:
         raise ModelUnavailable(
             f"The LoRA {spec.title} ({spec.source}) could not be downloaded. Check the name and the network."
         ) from error

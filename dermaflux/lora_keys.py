@@ -17,6 +17,7 @@ PREFIXES: Mapping[str, str] = {
     "text_encoder.": "text_encoder",
     "lora_unet_": "transformer",
     "lora_transformer_": "transformer",
+    "lycoris_": "transformer",
     "base_model.model.": "transformer",
     "model.diffusion_model.": "transformer",
     "diffusion_model.": "transformer",
@@ -91,6 +92,17 @@ OTHERS: Mapping[str, str] = {
     r"noise_refiner|context_refiner": "Z-Image or Lumina",
 }
 """Signs of LoRAs that were made for other models."""
+
+
+VARIANTS: Mapping[str, str] = {
+    "dora_scale": "DoRA",
+    "lora_magnitude_vector": "DoRA",
+    "use_dora": "DoRA",
+    "use_rslora": "rank-stabilised LoRA",
+    "lokr_": "LoKr",
+    "hada_": "LoHa",
+}
+"""Signs of adapters that are more than a product of two matrices, or scaled otherwise."""
 
 
 def native(name: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.models import FLUX1, ModelSpec, Weights, single_files
+from dermaflux.models import FLUX1, ModelSpec, Weights, weight_files
 
 GB = 2**30
 SPARE = 0.4
@@ -73,12 +73,15 @@ class Free:
 
     @classmethod
     def now(cls, device: str) -> "Free":
-        """What is free for `device`."""
+        """What is free for `device`. Raises ModelUnavailable if there is no such device."""
         import torch
 
         ram = psutil.virtual_memory().available / GB
-        if torch.device(device).type == "cuda":
-            return cls(torch.cuda.mem_get_info(torch.device(device))[0] / GB, ram)
+        try:
+            if torch.device(device).type == "cuda":
+                return cls(torch.cuda.mem_get_info(torch.device(device))[0] / GB, ram)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelUnavailable(f"The device “{device[:40]}” cannot be used here. Choose cpu, or auto.") from error
         return cls(None if device == "cpu" else ram, ram)
 
 
@@ -116,10 +119,10 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
     raise ModelUnavailable(_too_large(spec, free))
 
 
-def outlook(spec: ModelSpec, free: Free) -> str:
+def outlook(spec: ModelSpec, free: Free, asked: str = AUTO) -> str:
     """For people, before anything is fetched: how the model of `spec` would be loaded into `free`, or why not."""
     try:
-        return plan(spec, free).sentence
+        return plan(spec, free, asked).sentence
     except ModelUnavailable as error:
         return str(error)
 
@@ -136,8 +139,7 @@ def weights_of(folder: Path) -> Weights:
     Raises ModelUnavailable if a file of it is damaged.
     """
     sizes = {"transformer": 0.0, "text": 0.0, "other": 0.0}
-    files = [(path.parent.name, path) for path in folder.glob("*/*.safetensors")]
-    for part, path in files if (folder / "model_index.json").exists() else single_files(folder).items():
+    for part, path in weight_files(folder):
         kind = "text" if part.startswith("text_encoder") else part if part in sizes else "other"
         try:
             with safe_open(path, "pt") as stream:

@@ -40,6 +40,15 @@ def single_files(folder: Path) -> dict[str, Path]:
     return {part: path for part, path in found.items() if path}
 
 
+def weight_files(folder: Path) -> list[tuple[str, Path]]:
+    """The safetensors of the model in `folder`, a FluxPipeline or single files, each with the name of its part."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        return sorted(single_files(folder).items())
+    parts = sorted(name for name in json.loads(index.read_text(encoding="utf-8")) if not name.startswith("_"))
+    return [(part, path) for part in parts for path in sorted((folder / part).glob("*.safetensors"))]
+
+
 @dataclass(frozen=True)
 class Weights:
     """The size of a model's parts at 16 bits a parameter, in GB of 2^30 bytes; text: both encoders of captions."""

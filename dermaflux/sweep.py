@@ -275,7 +275,7 @@ def run(generator: "Generator", plan: Plan) -> Iterator[Progress | Drawn]:
         options = replace(cell.options, seeds=seeds)
         for item in generator.sample(cell.text, options, attributes=cell.attributes, source=source):
             if isinstance(item, Preview):
-                done = before + cell.options.steps * (item.first + len(item.images) * item.step / item.steps)
+                done = before + cell.options.steps * (item.first + item.count * item.step / item.steps)
                 left = (time.perf_counter() - started) * (total / done - 1)
                 yield Progress(finished, len(plan.cells), done / total, left)
             else:

@@ -23,7 +23,8 @@ COLUMNS = (*MANIFEST_COLUMNS, "licence")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording: images with the same caption can be drawn as one batch."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
-_SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float, "size": int}
+_SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
+_SETTINGS |= {"size": int, "noise": str}
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _PLAN_COLUMNS = frozenset((*_ATTRIBUTES, *_SETTINGS, "caption", "seed", *MANIFEST_COLUMNS, *manifest.COLUMNS))
 
@@ -210,7 +211,7 @@ def _kept(generator: "Generator", orders: Sequence[Order], out: Path) -> dict[Or
         except InputError:
             continue
         drawn = (recipe.caption, recipe.attributes, recipe.options(), recipe.model_hash, recipe.lora_hash or "")
-        ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.lora_hash)
+        ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.adapter.hash)
         if drawn != ordered or recipe.source is not None:
             raise foreign
         recipes[order] = recipe

@@ -32,7 +32,7 @@ short_description: Draws
 class Hub(BaseHTTPRequestHandler):
     """The part of the Hub that a deployment needs; keeps what it is sent, and refuses at `refused` with `status`."""
 
-    seen, files, refused, status = [], {}, "", 0
+    seen, files, deleted, refused, status = [], {}, set(), "", 0
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -45,6 +45,8 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer({"files": modes})
         if "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
+                if line["key"] == "deletedFile":
+                    self.deleted.add(line["value"]["path"])
                 if line["key"] == "file":
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
             return self.answer(
@@ -57,10 +59,17 @@ class Hub(BaseHTTPRequestHandler):
             return self.answer({})
         self.answer({"url": "https://huggingface.co/spaces/o/n", "name": "o/n", "id": "1"})
 
+    def do_PUT(self):
+        self.seen.append((self.path, self.rfile.read(int(self.headers["Content-Length"] or 0))))
+        self.answer({"private": True})
+
     def do_GET(self):
+        if "/tree/" in self.path:
+            there = ("dermaflux/gone.py", "dermaflux/__init__.py", "notes.txt")
+            return self.answer([{"type": "file", "oid": "1", "size": 1, "path": path} for path in there])
         self.answer({"error": "Repository not found"}, 404)
 
-    def answer(self, content: dict, status: int = 200) -> None:
+    def answer(self, content: dict | list, status: int = 200) -> None:
         data = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -74,7 +83,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub():
-    server = HTTPServer(("127.0.0.1", 0), type("Answering", (Hub,), {"seen": [], "files": {}}))
+    server = HTTPServer(("127.0.0.1", 0), type("Answering", (Hub,), {"seen": [], "files": {}, "deleted": set()}))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -117,10 +126,12 @@ def test_a_deployment_makes_the_space_sets_the_model_and_sends_only_what_it_need
     created = json.loads(seen["/api/repos/create"])
     assert created["type"] == "space" and created["sdk"] == "gradio"
     assert created.get("private") or created.get("visibility") == "private"
+    assert json.loads(seen["/api/spaces/o/n/settings"])["visibility"] == "private"
     assert json.loads(seen["/api/spaces/o/n/variables"]) == {"key": "DERMAFLUX_MODEL", "value": "nano"}
     assert json.loads(seen["/api/spaces/o/n/hardware"])["flavor"] == "cpu-upgrade"
     assert hub.RequestHandlerClass.files.keys() == SENT
     assert hub.RequestHandlerClass.files["README.md"].decode() == README
+    assert hub.RequestHandlerClass.deleted == {"dermaflux/gone.py"}
     assert address.endswith("/spaces/o/n")
 
 
@@ -160,6 +171,12 @@ def test_front_matter_that_the_hub_refuses_is_named_before_anything_is_sent(hub,
     with pytest.raises(InputError, match=re.escape(said)):
         deploy.run(planned, api(hub), root)
     assert not hub.RequestHandlerClass.seen
+
+
+def test_without_a_network_that_is_said(root):
+    planned = deploy.plan("o/n", "cpu-basic", "nano", private=False, root=root)
+    with pytest.raises(InputError, match="cannot be reached"):
+        deploy.run(planned, HfApi(endpoint="http://127.0.0.1:9", token="hf_test"), root)
 
 
 def test_missing_files_and_readme_without_a_head_are_named(root):

@@ -17,7 +17,7 @@ from dermaflux.ui.form import filled, follow_caption, follow_controls, restored
 NANO = MODELS["nano"]
 NEVUS, MELANOMA = EXAMPLES["Two-tone nevus"], EXAMPLES["Early melanoma"]
 LATER = len(fields.ATTRIBUTES)
-LOADED = SimpleNamespace(spec=NANO, model_hash="a" * 64, lora_hash="b" * 64)
+LOADED = SimpleNamespace(spec=NANO, model_hash="a" * 64, adapter=SimpleNamespace(hash="b" * 64))
 
 
 def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
@@ -28,7 +28,7 @@ def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
 
 def values(attributes=NEVUS, text=None, agreed=None, count=1, seed=0, source=None) -> list:
     text = caption(NEVUS) if text is None else text
-    settings = [count, seed, False, 4, 3.0, "", 1.0, 1.0, NANO.size, 0.6]
+    settings = [count, seed, False, 4, 3.0, "", 1.0, 1.0, NANO.size, 0.6, "packed"]
     return [*fields.to_values(attributes), text, 0, agreed or fields.agreed(caption(NEVUS), NEVUS), *settings, source]
 
 

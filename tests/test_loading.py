@@ -113,6 +113,19 @@ def test_fewer_bits_draw_nearly_the_same_image_with_the_lora_in_them(exact, way,
     assert 0 < np.abs(draw(small, steps=8) - image).mean() < share * without_lora
 
 
+def test_at_4_bits_captions_are_read_nearly_as_at_16():
+    pytest.importorskip("bitsandbytes")
+    small, whole = (Generator.load("nano", device="cpu", memory=way) for way in ("int4", "bf16"))
+    read = lambda generator: generator._encode(TEXT, 1.0)[0].float()
+    assert (read(small) - read(whole)).norm() < 0.4 * read(whole).norm()
+
+
+def test_a_device_that_is_not_there_is_said(tiny_folder):
+    for device in ("cuda:7", "toaster"):
+        with pytest.raises(ModelUnavailable, match="cannot be used here"):
+            Generator.from_spec(tiny.spec(tiny_folder), device)
+
+
 def test_a_fused_lora_keeps_its_strength_and_its_place(tiny_folder):
     pytest.importorskip("torchao")
     generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu", "int8")
@@ -148,6 +161,9 @@ def test_running_out_of_the_cards_memory_offers_a_smaller_way_and_leaves_the_mod
 def test_the_fingerprint_changes_with_any_weight_of_a_small_model(tiny_folder, tmp_path):
     folder = tmp_path / "pipeline" / "transformer"
     folder.mkdir(parents=True)
+    (folder.parent / "model_index.json").write_text(
+        '{"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]}'
+    )
     weights = torch.zeros(100)
     seen = set()
     for place in (0, 50, 99):
@@ -155,6 +171,9 @@ def test_the_fingerprint_changes_with_any_weight_of_a_small_model(tiny_folder, t
         save_file({"a": weights}, folder / "model.safetensors")
         seen.add(loading.fingerprint(folder.parent))
     assert len(seen) == 3
+    (folder.parent / "classifier").mkdir()
+    save_file({"a": weights}, folder.parent / "classifier" / "model.safetensors")
+    assert loading.fingerprint(folder.parent) in seen
 
 
 def test_the_fingerprint_of_a_large_model_is_made_of_pieces_of_it(tmp_path, monkeypatch):
@@ -162,6 +181,9 @@ def test_the_fingerprint_of_a_large_model_is_made_of_pieces_of_it(tmp_path, monk
     monkeypatch.setattr(loading, "PIECE", 100)
     folder = tmp_path / "pipeline" / "transformer"
     folder.mkdir(parents=True)
+    (folder.parent / "model_index.json").write_text(
+        '{"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]}'
+    )
     seen = set()
     for value in (0, 1):
         save_file({"a": torch.full((10_000,), value)}, folder / "model.safetensors")

@@ -212,12 +212,58 @@ def test_half_a_pair_is_refused(pipe, tmp_path):
         lora.attach(pipe, written(tmp_path, tensors))
 
 
-@pytest.mark.parametrize("option", ["use_dora", "use_rslora"])
-def test_variants_that_a_plain_sum_would_get_wrong_are_refused(pipe, tmp_path, option):
+@pytest.mark.parametrize(("option", "kind"), [("use_dora", "DoRA"), ("use_rslora", "rank-stabilised")])
+def test_variants_that_a_plain_sum_would_get_wrong_are_refused_by_what_they_note(pipe, tmp_path, option, kind):
     tensors = dotted(original_lora.pairs(pipe.transformer, RANK))
     notes = {"lora_adapter_metadata": json.dumps({f"transformer.{option}": True})}
-    with pytest.raises(ModelUnavailable, match="not supported"):
+    with pytest.raises(ModelUnavailable, match=f"{kind}.* not supported"):
         lora.attach(pipe, written(tmp_path, tensors, notes))
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("lora_unet_img_in.dora_scale", "DoRA"),
+        ("transformer.x_embedder.lora_magnitude_vector", "DoRA"),
+        ("lycoris_x_embedder.lokr_w1", "LoKr"),
+        ("lora_unet_img_in.hada_w1_a", "LoHa"),
+    ],
+)
+def test_variants_are_refused_by_their_tensors(pipe, tmp_path, key, kind):
+    tensors = dotted(original_lora.pairs(pipe.transformer, RANK)) | {key: torch.ones(4)}
+    with pytest.raises(ModelUnavailable, match=f"is a {kind}, which is not supported"):
+        lora.attach(pipe, written(tmp_path, tensors))
+
+
+def test_a_layer_that_a_file_holds_under_two_names_is_changed_once_and_named(pipe, tmp_path):
+    down, up = original_lora.pairs(pipe.transformer, RANK)["img_in"]
+    once = {"lora_unet_img_in.lora_down.weight": down, "lora_unet_img_in.lora_up.weight": up}
+    lora.attach(pipe, written(tmp_path, once))
+    expected = velocity(pipe.transformer)
+    again = {"transformer.x_embedder.lora_A.weight": down.clone(), "transformer.x_embedder.lora_B.weight": up.clone()}
+    twice = once | again
+    twice |= {"lycoris_x_embedder.lora_down.weight": 2 * down}
+    attached = lora.attach(pipe, written(tmp_path, twice))
+    assert torch.equal(velocity(pipe.transformer), expected)
+    assert len(attached.unused) == 2
+
+
+def test_a_scale_noted_beside_the_file_counts_and_a_damaged_note_is_refused(pipe, tmp_path):
+    down, up = original_lora.pairs(pipe.transformer, RANK)["img_in"]
+    key = "base_model.model.x_embedder.lora_{}.weight"
+    save_file({key.format("A"): down, key.format("B"): up}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 3 * RANK}))
+    folder = LoraSpec("peft", "A folder of peft", str(tmp_path), "none")
+    lora.attach(pipe, folder)
+    adapted = velocity(pipe.transformer)
+    lora.detach(pipe)
+    with torch.no_grad():
+        pipe.transformer.x_embedder.weight += 3 * up @ down
+    assert apart(adapted, velocity(pipe.transformer)) < 1e-4
+    for broken in ("{", "[1]"):
+        (tmp_path / "adapter_config.json").write_text(broken)
+        with pytest.raises(ModelUnavailable, match="damaged"):
+            lora.attach(pipe, folder)
 
 
 def test_another_lora_swaps_in_and_a_refused_one_leaves_all_as_it_was(tiny_folder, tmp_path):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from dermaflux import __version__
+from dermaflux.errors import ModelUnavailable
 from dermaflux.lesion import BANDS
 from dermaflux.models import MODELS, ModelSpec
 from dermaflux.ui.context import NOTICE, PRIVATE, Context
@@ -80,8 +81,14 @@ def _outlook(context: Context) -> Callable[[ModelSpec], str]:
     from dermaflux import memory
     from dermaflux.loading import best_device
 
-    free = memory.Free.now(context.settings.torch_device or best_device())
-    return lambda spec: memory.outlook(spec, free)
+    loaded = {one.spec.name: f"Loaded. {one.plan.sentence}" for one in getattr(context.generator, "loaded", ())}
+    try:
+        free = memory.Free.now(context.settings.torch_device or best_device())
+    except ModelUnavailable as error:
+        said = str(error)
+        return lambda spec: said
+    asked = {context.spec.name: context.settings.memory}
+    return lambda spec: loaded.get(spec.name) or memory.outlook(spec, free, asked.get(spec.name, memory.AUTO))
 
 
 def _score() -> str:

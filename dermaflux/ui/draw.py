@@ -148,7 +148,7 @@ def _done(path: str) -> stage.Cell:
 
 
 def _progress(item: "Preview", count: int) -> str:
-    batch = len(item.images)
+    batch = item.count
     images = f"Image {item.first + 1}" + (f" to {item.first + batch}" if batch > 1 else "") + f" of {count}. "
     left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
     share = (item.first + batch * item.step / item.steps) / count

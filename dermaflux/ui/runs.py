@@ -62,4 +62,5 @@ def connect(
         for button, inputs in starts
     ]
     stop.click(None, None, None, cancels=runs, queue=False, **PRIVATE)
-    return [run.then(settle, [going, *stopped.inputs], [*stopped.outputs, going, *buttons], **QUIET) for run in runs]
+    settled = [settle, [going, *stopped.inputs], [*stopped.outputs, going, *buttons]]
+    return [ended(*settled, **QUIET) for run in runs for ended in (run.then, run.failure)]

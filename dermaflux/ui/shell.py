@@ -93,7 +93,10 @@ def _guard(password: str) -> Callable[[str, str], bool]:
 
 
 def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again."""
+    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again.
+
+    What it has loaded is in the list `loaded` of the function given.
+    """
     lock, loaded = threading.Lock(), []
 
     def get() -> Loaded:
@@ -102,4 +105,5 @@ def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
                 loaded.append(load())
             return loaded[0]
 
+    get.loaded = loaded
     return get
