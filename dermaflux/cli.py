@@ -62,7 +62,7 @@ def classify(
     out: Table = None,
     explain: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, help="saliency overlays")] = None,
     classifier: Annotated[str, typer.Option(envvar="DERMAFLUX_CLASSIFIER", help="a name or a folder")] = "nano",
-    method: Annotated[str, typer.Option(help="saliency method")] = "gradcam",
+    method: Annotated[str, typer.Option(help="saliency method")] = "hirescam",
     target: Annotated[str, typer.Option(help="class to explain")] = "malignant",
     device: Device = "auto",
 ) -> None:

@@ -162,7 +162,7 @@ def gate(name: Judged = "nano", count: Count = 500) -> None:
 
 @evaluate.command()
 def saliency(
-    name: Judged = "nano", count: Count = 200, method: Annotated[str, typer.Option(help="saliency method")] = "gradcam"
+    name: Judged = "nano", count: Count = 200, method: Annotated[str, typer.Option(help="saliency method")] = "hirescam"
 ) -> None:
     """How much of the classifier's saliency lies inside the lesion of phantoms, against random controls."""
     from dermaflux.classifier import Classifier

@@ -35,6 +35,9 @@ class Method:
     discriminative: bool = True
 
 
+DEFAULT = "hirescam"
+"""What the page and the commands show at first. Grad-CAM averages a feature's effect over all places; of a class token
+that gathers from few of them this may light up where the class was not looked for: see `evaluate saliency`."""
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from dermaflux import phantom
 from dermaflux.caption import caption
+from dermaflux.lora import WEIGHTS, attach
+from dermaflux.models import LoraSpec
 from dermaflux.training import lora, nano
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
@@ -45,6 +47,11 @@ def test_only_the_adapter_is_trained(tiny_folder, pairs, tmp_path):
     after = {name.replace(".base_layer", ""): value for name, value in pipe.transformer.state_dict().items()}
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert any(value.any() for name, value in weights(tmp_path).items() if "lora_B" in name)
+
+
+def test_what_training_writes_is_read_whole(tiny_folder):
+    path = tiny_folder / "lora" / WEIGHTS
+    assert not attach(tiny.pipeline(), LoraSpec("own", "Own", str(path), "none")).unused and load_file(path)
 
 
 def test_an_adapter_is_gone_on_from(tiny_folder, pairs, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dermaflux import saliency
-from dermaflux.classifier import Classifier, create_model
+from dermaflux.classifier import Classifier, create_model, gate_width
 from dermaflux.classifier_card import GateSpec
 from dermaflux.errors import InputError
 from dermaflux.saliency import METHODS, TARGETS, SaliencyMap, explain
@@ -39,7 +39,8 @@ def tiny(nano) -> Classifier:
     torch.manual_seed(0)
     model = create_model(card).requires_grad_(False).eval()
     model.head.weight.normal_()
-    return Classifier(model, card, torch.zeros(96), torch.eye(96))
+    width = gate_width(model, gate)
+    return Classifier(model, card, torch.zeros(width), torch.eye(width))
 
 
 @pytest.mark.parametrize("target", TARGETS)

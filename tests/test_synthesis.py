@@ -120,12 +120,13 @@ def test_a_folder_of_another_plan_is_refused_and_left_alone(changed, tiny_genera
 def test_what_cannot_be_drawn_is_reported_and_the_rest_is_drawn(tiny_generator, options, tmp_path):
     wild = synthesis.of_caption("wild", 1, replace(options, seeds=(1,)))[0]
     sound = synthesis.of_attributes((BENIGN,), 1, options)[0]
-    embedding = tiny_generator._encode(wild.caption)
-    tiny_generator._prompts[wild.caption] = tuple(part * float("nan") for part in embedding)
+    embedding = tiny_generator._encode(wild.caption, 1.0)
+    (key,) = (key for key in tiny_generator._prompts if key[0] == wild.caption)
+    tiny_generator._prompts[key] = tuple(part * float("nan") for part in embedding)
     try:
         outcomes = list(synthesis.synthesise(tiny_generator, [wild, sound], tmp_path))
     finally:
-        del tiny_generator._prompts[wild.caption]
+        del tiny_generator._prompts[key]
     assert {outcome.order.file: outcome.error is None for outcome in outcomes} == {wild.file: False, sound.file: True}
     assert [row["file"] for row in table(tmp_path)] == [sound.file]
 

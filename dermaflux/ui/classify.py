@@ -48,7 +48,7 @@ def build(context: Context) -> ClassifyTab:
             verdict_card = _html(_waiting("verdict"), "classify-verdict")
     gr.Markdown("### Where the classifier looked")
     with gr.Row():
-        method = gr.Dropdown(_methods(), value="gradcam", label="Saliency method", min_width=200)
+        method = gr.Dropdown(_methods(), value=saliency.DEFAULT, label="Saliency method", min_width=200)
         target = gr.Radio(
             [(label.capitalize(), label) for label in saliency.TARGETS],
             value=saliency.TARGETS[0],
