@@ -19,7 +19,7 @@ from dermaflux.classifier import Classifier
 from dermaflux.classifier_card import LABELS, Card, GateSpec, OperatingPoint
 
 MALIGNANT = LABELS.index("malignant")
-SENSITIVITY, FALSE_ALARM_RATE = 0.95, 0.02
+SENSITIVITY, FALSE_ALARM_RATE = 0.95, 0.015
 
 
 @dataclass(frozen=True)

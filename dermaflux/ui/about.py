@@ -34,10 +34,9 @@ Do not upload identifiable images.
 MODELS_HEAD = """
 ## Models
 
-The owner of the page chooses one with `--model` when starting it; nothing is downloaded before.
-
-| Model | Licence | Note | Download | On this machine now |
-|---|---|---|---|---|"""
+The owner of the page chooses one with `--model` when starting it; nothing is downloaded before. What each would take on
+this machine as it is now:
+"""
 
 
 def build(context: Context, tab: gr.Tab) -> None:
@@ -66,7 +65,7 @@ def _loaded(context: Context) -> str:
 
 def _models(outlook: Callable[[ModelSpec], str]) -> str:
     lines = [
-        f"| {spec.title} | {spec.licence} | {spec.licence_note} | {_download(spec)} | {outlook(spec)} |"
+        f"- **{spec.title}**, {spec.licence}. {spec.licence_note} Download: {_download(spec)}. {outlook(spec)}"
         for spec in MODELS.values()
     ]
     return "\n".join((MODELS_HEAD, *lines))
