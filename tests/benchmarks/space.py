@@ -53,6 +53,11 @@ def environment(port: int, home: Path) -> dict[str, str]:
     }
 
 
+def runs(python: str) -> bool:
+    """Whether there is such an interpreter, and it starts: a shim of a version manager may not."""
+    return bool(shutil.which(python)) and not subprocess.run([python, "--version"], capture_output=True).returncode
+
+
 def wait_for(address: str, server: subprocess.Popen) -> None:
     """Until the page answers. Raises RuntimeError if it ends before, or does not within PATIENCE_S."""
     for _ in range(10 * PATIENCE_S):
@@ -68,7 +73,7 @@ def wait_for(address: str, server: subprocess.Popen) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = next((name for name in ("python3.12", "python3.11") if shutil.which(name)), sys.executable)
+    default = next((name for name in ("python3.12", "python3.11") if runs(name)), sys.executable)
     parser.add_argument("--python", default=default, help=f"default: {default}")
     chosen = parser.parse_args().python
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
