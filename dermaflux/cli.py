@@ -62,7 +62,7 @@ def classify(
     out: Table = None,
     explain: Annotated[Path | None, typer.Option(metavar="DIR", file_okay=False, help="saliency overlays")] = None,
     classifier: Annotated[str, typer.Option(envvar="DERMAFLUX_CLASSIFIER", help="a name or a folder")] = "nano",
-    method: Annotated[str, typer.Option(help="saliency method")] = "hirescam",
+    method: Annotated[str | None, typer.Option(help="saliency method; default: as on the page")] = None,
     target: Annotated[str, typer.Option(help="class to explain")] = "malignant",
     device: Device = "auto",
 ) -> None:
@@ -71,6 +71,7 @@ def classify(
     from dermaflux.classifier import Classifier
     from dermaflux.files import write_atomically
 
+    method = method or saliency.DEFAULT
     if method not in saliency.METHODS or target not in saliency.TARGETS:
         known = f"--method is one of {', '.join(saliency.METHODS)}; --target of {', '.join(saliency.TARGETS)}"
         raise InputError(f"There is no such saliency map: {known}.")

@@ -162,13 +162,16 @@ def gate(name: Judged = "nano", count: Count = 500) -> None:
 
 @evaluate.command()
 def saliency(
-    name: Judged = "nano", count: Count = 200, method: Annotated[str, typer.Option(help="saliency method")] = "hirescam"
+    name: Judged = "nano",
+    count: Count = 200,
+    method: Annotated[str | None, typer.Option(help="saliency method")] = None,
 ) -> None:
     """How much of the classifier's saliency lies inside the lesion of phantoms, against random controls."""
     from dermaflux.classifier import Classifier
     from dermaflux.evaluation import classification, figures
+    from dermaflux.saliency import DEFAULT
 
-    typer.echo(figures.table(classification.of_saliency(Classifier.load(name), count, method)))
+    typer.echo(figures.table(classification.of_saliency(Classifier.load(name), count, method or DEFAULT)))
 
 
 @evaluate.command()

@@ -111,10 +111,11 @@ def convert(
     Raises ModelUnavailable if half of a pair is missing or a shape does not fit, and if nothing fits at all.
     """
     known = {component: dict(_linear_layers(getattr(pipe, component))) for component in COMPONENTS}
+    names = {part: {layer.replace(".", "_"): layer for layer in layers} for part, layers in known.items()}
     pairs, unused = {}, []
     for key, tensor in tensors.items():
         component, name, kind = _parse(key)
-        layers = _find(name, component, known[component])
+        layers = _find(name, component, names[component])
         pair = pairs.setdefault((component, name, layers), {}) if kind and layers else {kind: None}
         if kind in pair:  # it fits no layer, or the file says it twice
             unused.append(key)
@@ -155,13 +156,12 @@ def _parse(key: str) -> tuple[str, str, str]:
     return lora_keys.PREFIXES[prefix], name, lora_keys.SUFFIXES.get(suffix, "")
 
 
-def _find(name: str, component: str, known: dict[str, nn.Linear]) -> tuple[str, ...]:
-    """The layers that `name` stands for; none unless all of them are `known`."""
-    by_name = {layer.replace(".", "_"): layer for layer in known}
-    if found := by_name.get(name) or by_name.get(name.removeprefix("text_model_")):
+def _find(name: str, component: str, names: dict[str, str]) -> tuple[str, ...]:
+    """The layers that `name` stands for; none unless all are there. names: layers by their names with underscores."""
+    if found := names.get(name) or names.get(name.removeprefix("text_model_")):
         return (found,)
     layers = lora_keys.native(name) if component == "transformer" else ()
-    return layers if all(layer in known for layer in layers) else ()
+    return layers if all(layer.replace(".", "_") in names for layer in layers) else ()
 
 
 def _adapted(model: nn.Module | None) -> list[LoraLayer]:

@@ -109,7 +109,7 @@ def native(name: str) -> tuple[str, ...]:
     """The names in diffusers of the layers that `name`, of the original code, stands for; none if it is unknown."""
     for pattern, layers in NATIVE.items():
         if found := re.fullmatch(pattern, name):
-            parent, children = found.expand(layers).split(": ") if found.re.groups else layers.split(": ")
+            parent, children = found.expand(layers).split(": ")
             return tuple(f"{parent}.{child}".lstrip(".") for child in children.split())
     return ()
 
