@@ -16,15 +16,16 @@ except ImportError:
 from dermaflux.errors import DermaFluxError
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, from_env
+from dermaflux.slot import Choice, GeneratorSlot
 
 log = logging.getLogger("dermaflux")
 
 
-def load_generator(settings: Settings):
-    """The generator that `settings` name. Raises ModelUnavailable."""
+def load_generator(settings: Settings, choice: Choice):
+    """The generator of `choice` on the device that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
 
-    generator = Generator.load(settings.model, settings.lora, settings.torch_device, settings.memory)
+    generator = Generator.from_spec(choice.spec, settings.torch_device, choice.memory)
     if spaces and generator.pipe.device.type == "cuda":
         generator.sample = with_lent_card(generator.sample)
     return generator
@@ -68,7 +69,9 @@ def main() -> None:
         sys.exit(2)
     from dermaflux.ui.shell import build_app, launch_options, once
 
-    generator, classifier = once(lambda: load_generator(settings)), once(lambda: load_classifier(settings))
+    first = Choice(settings.offered[0], settings.memory)
+    generator = GeneratorSlot(first, lambda choice: load_generator(settings, choice))
+    classifier = once(lambda: load_classifier(settings))
     if spaces and spaces.config.Config.zero_gpu:
         warm(generator)
     app = build_app(settings, generator, classifier)

@@ -21,46 +21,29 @@ Seed = Annotated[int, typer.Option(min=0)]
 Others = Annotated[
     list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="any other of the module's options; repeatable")
 ]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2, for the autoencoder's latents"),
+]
 Options = TypeVar("Options")
 
 
 @train.command()
 def autoencoder(
     manifests: Manifests,
+    teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
     out: Out,
-    base: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", file_okay=False, exists=True, help="a flow, to learn from what it draws too"),
-    ] = None,
-    adapter: Annotated[
-        Path | None, typer.Option("--lora", metavar="DIR", file_okay=False, exists=True, help="its LoRA")
-    ] = None,
-    pairs: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors, its captions")
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="latents to draw")] = 800,
-    steps: Annotated[int | None, typer.Option(min=0)] = None,
+    steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae.
-
-    With --steps 0 only its linear start, whose encoder is the final one. A flow is given by --base, --lora and --pairs.
-    """
-    from dermaflux.models import MODELS
+    """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae."""
     from dermaflux.training.autoencoder import AutoencoderOptions, main
-    from dermaflux.training.drawn import draw_latents
 
     options = _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    flow, latents, spec = (base, adapter, pairs), None, MODELS["nano"]
-    if any(flow):
-        if not all(flow):
-            raise InputError("A flow is given by --base, --lora and --pairs together.")
-        path = out / "latents.safetensors"
-        latents = draw_latents(*flow, count, path, steps=spec.steps, guidance=spec.guidance, seed=seed)
-    main(manifests, out, options, latents)
+    main(manifests, teacher, out, options)
 
 
 @train.command()
@@ -83,6 +66,7 @@ def base(
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline to go on from")
     ] = None,
+    teacher: Teacher = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -94,7 +78,7 @@ def base(
     from dermaflux.training.nano import train_base
 
     options = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_base(autoencoder, texts, out, count, options, manifests or (), start)
+    train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher)
 
 
 @train.command()
@@ -103,13 +87,10 @@ def lora(
     base: Pipeline,
     out: Out,
     rank: Annotated[int, typer.Option(min=1, help="also its alpha")] = 64,
-    drawn: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors of the base, to join in"),
-    ] = None,
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a LoRA to go on from")
     ] = None,
+    teacher: Teacher = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = 1e-3,
@@ -122,7 +103,7 @@ def lora(
     from dermaflux.training.nano import train_lora
 
     flow = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow, start=start), drawn)
+    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow, start=start), teacher)
 
 
 @train.command()

@@ -21,8 +21,8 @@ from dermaflux import __version__, lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.loading import Loaded, best_device, first_line, load, out_of_memory
-from dermaflux.memory import AUTO
+from dermaflux.loading import Loaded, first_line, load, out_of_memory
+from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.previews import LinearPreview
 

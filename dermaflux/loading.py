@@ -86,11 +86,6 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
     return Loaded(pipe, fingerprint(folder), plan, adapter, fused)
 
 
-def best_device() -> str:
-    """The torch device to load models on where none is named."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
     """What to tell who ran out of the card's memory."""
     less = memory.smaller(plan, spec)

@@ -85,6 +85,13 @@ class Free:
         return cls(None if device == "cpu" else ram, ram)
 
 
+def best_device() -> str:
+    """The torch device to load models on where none is named."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class Plan:
     """A way to load a model, and the memory that it is expected to take on the card and in the machine, GB."""

@@ -9,13 +9,19 @@ from typing import Any
 
 from dermaflux.errors import InputError
 from dermaflux.memory import AUTO, WAYS
-from dermaflux.models import find_model
+from dermaflux.models import MODELS, ModelSpec, find_model
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
 def _text(text: str) -> str:
     return text.strip()
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The names in a list separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _flag(text: str) -> bool:
@@ -39,6 +45,12 @@ def _whole(low: int, high: int) -> Callable[[str], int]:
 
 def _model(text: str) -> str:
     find_model(text.strip())
+    return text.strip()
+
+
+def _models(text: str) -> str:
+    for name in names(text) if text.strip() != AUTO else ():
+        find_model(name)
     return text.strip()
 
 
@@ -70,6 +82,16 @@ class Settings:
     lora: str = field(
         default="default", metadata=_how(_text, "LoRA file or Hub id; “default” is the model's own, “none” is none")
     )
+    models: str = field(
+        default=AUTO,
+        metadata=_how(
+            _models,
+            "models that visitors may load too, separated by commas; “auto”: all if only this machine is served",
+        ),
+    )
+    loras: str = field(
+        default="", metadata=_how(_text, "LoRA files or Hub ids that visitors may put on, separated by commas")
+    )
     classifier: str = field(default="nano", metadata=_how(_text, "classifier, by name or folder"))
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
     memory: str = field(default=AUTO, metadata=_how(_way, f"how weights are kept: {', '.join((AUTO, *WAYS))}"))
@@ -87,6 +109,15 @@ class Settings:
     password: str = field(default="", metadata=_how(_text, "what visitors must give to see the page; empty for none"))
     mcp: bool = field(default=False, metadata=_how(_flag, "serve the API endpoints as MCP tools too"))
     share: bool = field(default=False, metadata=_how(_flag, "make a public link through gradio"))
+
+    @property
+    def offered(self) -> tuple[ModelSpec, ...]:
+        """The models that visitors may load, that of the page first: every one where it is served to this machine
+        alone, on other pages those named by `models`."""
+        alone = self.host in LOOPBACK and not self.share
+        others = (MODELS if alone else ()) if self.models == AUTO else names(self.models)
+        first = find_model(self.model, self.lora)
+        return (first, *(spec for spec in map(find_model, others) if spec.name != first.name))
 
     @property
     def torch_device(self) -> str | None:

@@ -7,6 +7,7 @@ import urllib.request
 
 import httpx
 import pytest
+import tiny
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -27,7 +28,7 @@ def page(tiny_generator):
     """The address of a page whose generator is the tiny one."""
     classifier = once(lambda: Classifier.load("nano"))
     settings = Settings(host="127.0.0.1", port=0, mcp=True)
-    app = build_app(settings, lambda: tiny_generator, classifier, tiny_generator.spec)
+    app = build_app(settings, tiny.slot(tiny_generator), classifier)
     _, url, _ = app.launch(**launch_options(settings), prevent_thread_lock=True, quiet=True)
     yield url
     app.close()
@@ -76,7 +77,7 @@ def test_generate_returns_pngs_that_carry_their_recipes(client):
 
 def test_a_page_with_a_password_answers_only_who_gives_it(tiny_generator):
     settings = Settings(host="127.0.0.1", port=0, password="häut-42", root_path="/skin")
-    app = build_app(settings, lambda: tiny_generator, once(lambda: Classifier.load("nano")), tiny_generator.spec)
+    app = build_app(settings, tiny.slot(tiny_generator), once(lambda: Classifier.load("nano")))
     _, url, _ = app.launch(**launch_options(settings), prevent_thread_lock=True, quiet=True)
     try:
         assert httpx.get(url + "gradio_api/info").status_code == 401

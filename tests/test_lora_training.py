@@ -12,7 +12,7 @@ from dermaflux import phantom
 from dermaflux.caption import caption
 from dermaflux.lora import WEIGHTS, attach
 from dermaflux.models import LoraSpec
-from dermaflux.training import lora, nano
+from dermaflux.training import lora
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import Pairs, encode
@@ -64,31 +64,3 @@ def test_an_adapter_is_gone_on_from(tiny_folder, pairs, tmp_path):
     assert first.keys() == same.keys() == other.keys()
     assert all(torch.allclose(first[name], same[name], atol=1e-6) for name in first)
     assert not all(torch.allclose(first[name], other[name], atol=1e-6) for name in first)
-
-
-def test_an_adapter_of_a_base_with_fewer_channels_is_gone_on_from(tiny_folder, pairs, tmp_path):
-    """Its weights stand first, and what is new begins at 0: the wide base with it does what the narrow one did."""
-    lora.train(pipeline(tiny_folder), pairs, tmp_path / "first", LoraOptions(rank=2, alpha=2, flow=FLOW))
-    narrow, wide = pipeline(tiny_folder), pipeline(tiny_folder)
-    wide.transformer = tiny._transformer(tiny.LATENT_CHANNELS + 4)
-    nano.fill(wide.transformer, narrow.transformer)
-    narrow.load_lora_weights(tmp_path / "first" / "lora")
-    lora._go_on(wide, tmp_path / "first" / "lora")
-    given = {name: torch.randn(shape) for name, shape in {"x": (1, 4, 64), "text": (1, 3, tiny.WIDTH)}.items()}
-
-    @torch.inference_mode()
-    def velocity(pipe: FluxPipeline) -> torch.Tensor:
-        x = torch.nn.functional.pad(given["x"], (0, pipe.transformer.config.in_channels - 64))
-        return pipe.transformer(
-            hidden_states=x,
-            encoder_hidden_states=given["text"],
-            pooled_projections=given["text"][:, 0],
-            timestep=torch.tensor([0.3]),
-            guidance=torch.ones(1),
-            img_ids=torch.zeros(4, 3),
-            txt_ids=torch.zeros(3, 3),
-        ).sample
-
-    before, now = velocity(narrow), velocity(wide)
-    assert now.shape == (1, 4, 80)
-    assert torch.allclose(now[..., :64], before, atol=1e-6) and not now[..., 64:].any()

@@ -2,17 +2,18 @@
 
 import numpy as np
 import pytest
-import tiny
 import torch
+from diffusers import FluxPipeline
 from PIL import Image
+from safetensors.torch import save_file
 
 from dermaflux import appearance, phantom
 from dermaflux.caption import parse
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training import autoencoder, changes, nano
-from dermaflux.training.autoencoder import AutoencoderOptions
+from dermaflux.training import changes, nano
+from dermaflux.training.taef2 import LATENTS, Taef2
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
 
@@ -98,26 +99,13 @@ def test_as_many_real_images_are_also_changed_as_asked_and_each_has_as_many_capt
     assert darker.mean() < original.mean() - 5 and not np.array_equal(closer, original)
 
 
-@torch.no_grad()
-def test_a_base_with_fewer_latent_channels_is_gone_on_from():
-    torch.manual_seed(0)
-    small, large = tiny._transformer(), tiny._transformer(3 * tiny.LATENT_CHANNELS)
-    nano.fill(large, small)
-    given = {
-        "timestep": torch.full((1,), 0.3),
-        "guidance": torch.ones(1),
-        "pooled_projections": torch.randn(1, tiny.WIDTH),
-        "encoder_hidden_states": torch.randn(1, 8, tiny.WIDTH),
-        "txt_ids": torch.zeros(8, 3),
-        "img_ids": torch.rand(16, 3),
-    }
-    x = torch.randn(1, 16, large.config.in_channels)
-    kept = small.config.in_channels
-    wanted, found = small(x[..., :kept], **given).sample, large(x, **given).sample
-    assert torch.allclose(found[..., :kept], wanted, atol=1e-5) and not found[..., kept:].any()
-
-
-def test_only_an_autoencoder_made_linear_is_encoded_the_fast_way():
-    pixels = torch.stack([torch.from_numpy(drawn(seed)).permute(2, 0, 1) for seed in range(4)])
-    assert nano._linear_encoder(autoencoder.start(pixels, AutoencoderOptions(fitted=4))[0]) is not None
-    assert nano._linear_encoder(tiny._autoencoder()) is None
+def test_the_teacher_gives_the_latents_that_the_flow_learns(tiny_folder, tmp_path):
+    pipe = FluxPipeline.from_pretrained(tiny_folder / "pipeline", dtype=torch.float32)
+    pipe.vae.register_to_config(sample_size=256)
+    image, file = drawn(3), tmp_path / "taef2.safetensors"
+    save_file(Taef2().state_dict(), file)
+    pairs = nano._cached(tmp_path / "pairs.safetensors", pipe, [(image, ["A lesion."])], file, views=2)
+    x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    latents = (Taef2.load(file).encode(x) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
+    assert pairs.latents.shape == (1, 2, 64, 4 * LATENTS)
+    assert torch.allclose(pairs.latents[0, :1].float(), pipe._pack_latents(latents, *latents.shape), atol=2e-2)

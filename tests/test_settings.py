@@ -49,12 +49,28 @@ def test_every_setting_can_be_given_as_its_variable():
         ([], {"DERMAFLUX_QUEUE_LENGTH": "0"}, "DERMAFLUX_QUEUE_LENGTH"),
         ([], {"GRADIO_SERVER_PORT": "7860.5"}, "GRADIO_SERVER_PORT"),
         (["--model", "stable-diffusion"], {}, "nano"),
+        (["--models", "nano, stable-diffusion"], {}, "no model “stable-diffusion”"),
         ([], {"DERMAFLUX_MCP": "perhaps"}, "DERMAFLUX_MCP"),
     ],
 )
 def test_a_bad_value_is_refused_naming_where_it_came_from(argv, environ, named):
     with pytest.raises(DermaFluxError, match=named):
         from_env(argv, environ)
+
+
+@pytest.mark.parametrize(
+    "argv, offered",
+    [
+        ([], ["nano", "flux1-dev", "flux1-schnell"]),
+        (["--model", "flux1-dev"], ["flux1-dev", "nano", "flux1-schnell"]),
+        (["--host", "0.0.0.0"], ["nano"]),
+        (["--share"], ["nano"]),
+        (["--host", "0.0.0.0", "--models", "flux1-schnell, nano"], ["nano", "flux1-schnell"]),
+        (["--models", ""], ["nano"]),
+    ],
+)
+def test_visitors_may_load_every_model_where_they_are_alone_and_elsewhere_those_named(argv, offered):
+    assert [spec.name for spec in from_env(argv, {}).offered] == offered
 
 
 def test_the_app_ends_with_a_sentence_and_status_2_for_a_bad_setting():

@@ -19,13 +19,18 @@ from dermaflux.classifier import Classifier
 from dermaflux.errors import InputError
 from dermaflux.images import Provenance, save_synthetic
 from dermaflux.lesion import EXAMPLES
-from dermaflux.models import find_model
+from dermaflux.models import MODELS
 from dermaflux.settings import Settings
+from dermaflux.slot import Choice, GeneratorSlot
 from dermaflux.ui import batch, classify, verdict
 from dermaflux.ui.context import UNEXPECTED, Context
 
 LESION = EXAMPLES["Early melanoma"]
 SECRET = b"Jane Doe 1961"
+
+
+def unused() -> GeneratorSlot:
+    return GeneratorSlot(Choice(MODELS["nano"]), lambda choice: pytest.fail("no generator here"))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def page(folder, classifier):
     """(client, tab, folder of gradio's cache) of a page with this tab alone."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "cache")
-    context = Context(Settings(), find_model("nano"), lambda: pytest.fail("no generator here"), lambda: classifier)
+    context = Context(Settings(), unused(), lambda: classifier)
     with gr.Blocks(analytics_enabled=False) as app:
         tab = classify.build(context)
     _, url, _ = app.launch(prevent_thread_lock=True, quiet=True, server_name="127.0.0.1", ssr_mode=False)
@@ -271,5 +276,5 @@ def test_too_many_files_are_refused_with_the_limit(classifier, photo):
 def test_laying_out_the_tab_loads_no_model():
     loads = functools.partial(pytest.fail, "a model was loaded")
     with gr.Blocks(analytics_enabled=False):
-        tab = classify.build(Context(Settings(), find_model("nano"), loads, loads))
+        tab = classify.build(Context(Settings(), unused(), loads))
     assert isinstance(tab.image, gr.Image)

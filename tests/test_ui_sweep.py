@@ -6,6 +6,7 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from dermaflux.errors import InputError
@@ -22,7 +23,7 @@ AXES_OFF = ("", [], "")
 @pytest.fixture(scope="module")
 def page(tiny_generator):
     """The context and the form of a page with this tab alone."""
-    context = Context(Settings(), tiny_generator.spec, lambda: tiny_generator, lambda: pytest.fail("not needed here"))
+    context = Context(Settings(), tiny.slot(tiny_generator), lambda: pytest.fail("not needed here"))
     with gr.Blocks(analytics_enabled=False):
         described = form.build(context)
         form.build_caption(described)

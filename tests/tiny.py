@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from dermaflux.caption import caption
+from dermaflux.generator import Generator
 from dermaflux.lesion import plausible
 from dermaflux.models import MODELS, LoraSpec, ModelSpec
+from dermaflux.slot import Choice, GeneratorSlot
 from dermaflux.training.text import CLIP_LENGTH, make_tokenizers
 
 WIDTH = 32
@@ -116,3 +118,8 @@ def _save_lora(transformer: FluxTransformer2DModel, folder: Path) -> None:
         transformer_lora_layers=get_peft_model_state_dict(transformer),
         transformer_lora_adapter_metadata=config.to_dict(),
     )
+
+
+def slot(generator: Generator) -> GeneratorSlot:
+    """A slot that holds `generator` and nothing else."""
+    return GeneratorSlot(Choice(generator.spec), lambda choice: generator)

@@ -40,8 +40,7 @@ TARGETS = (
 @dataclass(frozen=True)
 class LoraOptions:
     """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained. start: the
-    folder of an adapter to go on from, whose rank, alpha and targets then hold; it may be one of a base with fewer
-    latent channels."""
+    folder of an adapter to go on from, whose rank, alpha and targets then hold."""
 
     rank: int = 64
     alpha: int = 64
@@ -81,7 +80,7 @@ def train(
 
 @torch.no_grad()
 def _go_on(pipe: FluxPipeline, start: Path) -> None:
-    """Put the adapter of the folder `start` on `pipe`, its weights in the first rows and columns, the rest 0."""
+    """Put the adapter of the folder `start` on `pipe`."""
     path = start / WEIGHTS
     with safe_open(path, "pt") as stream:
         config = json.loads(stream.metadata()["lora_adapter_metadata"])
@@ -90,5 +89,4 @@ def _go_on(pipe: FluxPipeline, start: Path) -> None:
     given = {name.removeprefix("transformer."): tensor for name, tensor in load_file(path).items()}
     for name, parameter in pipe.transformer.named_parameters():
         if "lora_" in name:
-            weights = given[name.replace(".default", "")]
-            parameter.zero_()[tuple(slice(n) for n in weights.shape)] = weights
+            parameter.copy_(given[name.replace(".default", "")])

@@ -21,12 +21,13 @@ from dermaflux.data.pixels import open_rgb
 from dermaflux.grid import save_marked
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes, plausible
 from dermaflux.models import MODELS
-from dermaflux.training import autoencoder, components, flow, lora, text
+from dermaflux.training import autoencoder, flow, lora, text
 from dermaflux.training.changes import CHANGES
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
-from dermaflux.training.pairs import Pairs, encode
+from dermaflux.training.pairs import VIEWS, Pairs, encode
 from dermaflux.training.phantoms import workers
+from dermaflux.training.taef2 import Taef2
 
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
@@ -45,7 +46,7 @@ SIZE = autoencoder.CONFIG["sample_size"]
 WORDINGS = 4
 NAMED = 0.3
 """The share of captions that name a site, and of those that name a way of capture."""
-CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 3
+CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 4
 """Every how many photographs are seen changed as well: the base learns attributes, the LoRA what photographs show."""
 
 Captioned = tuple[np.ndarray, list[str]]
@@ -60,43 +61,36 @@ def train_base(
     options: FlowOptions,
     manifests: Sequence[Path] = (),
     start: Path | None = None,
+    teacher: Path | None = None,
 ) -> None:
     """Train the base on `count` phantoms and the train split of `manifests`; writes the FluxPipeline folder
     `out/pipeline`.
 
     vae: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders. start: a FluxPipeline folder
-    whose transformer is gone on from; it may have fewer latent channels.
+    whose transformer is gone on from. teacher: a file for `Taef2.load`, whose latents
+    the autoencoder learned and which then gives them.
     """
     torch.manual_seed(options.seed)
-    pipe = assemble(vae, texts, FluxTransformer2DModel(**TRANSFORMER))
-    if start is not None:
-        fill(pipe.transformer, FluxTransformer2DModel.from_pretrained(start / "transformer", dtype=torch.float32))
+    if start is None:
+        transformer = FluxTransformer2DModel(**TRANSFORMER)
+    else:
+        transformer = FluxTransformer2DModel.from_pretrained(start / "transformer", dtype=torch.float32)
+    pipe = assemble(vae, texts, transformer)
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, SIZE, CHANGED_FOR_BASE))
-    pairs = _cached(out / "pairs.safetensors", pipe, images)
+    pairs = _cached(out / "pairs.safetensors", pipe, images, teacher, VIEWS // 2)
     flow.train(pipe.transformer, pairs, out, options, _sampler(pipe, out, options.seed))
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")
 
 
-@torch.no_grad()
-def fill(transformer: FluxTransformer2DModel, other: FluxTransformer2DModel) -> None:
-    """Give `transformer` the weights of `other`; where that has fewer channels, they are the first ones, the rest 0."""
-    given = other.state_dict()
-    for name, own in transformer.state_dict().items():
-        own.zero_()
-        own[tuple(slice(n) for n in given[name].shape)] = given[name]
-
-
-def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions, drawn: Path | None = None) -> None:
+def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions, teacher: Path | None = None) -> None:
     """Train the LoRA for the pipeline at `base` on the train split of `manifests`; writes `out/lora`.
 
-    drawn: pairs of phantoms, as many of which join as make a fifth of all, to keep what real images seldom show.
+    teacher: see `train_base`.
     """
     pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
     images = real_images(manifests, options.flow.seed, pipe.vae.config.sample_size, CHANGED_FOR_LORA)
-    pairs = _cached(out / "pairs.safetensors", pipe, images)
-    if drawn is not None:
-        pairs = pairs.joined(Pairs.load(drawn).first(len(pairs.latents) // 4))
+    pairs = _cached(out / "pairs.safetensors", pipe, images, teacher)
     lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
 
 
@@ -191,24 +185,12 @@ def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
     return [caption(replace(one, artefacts=honoured.artefacts, **unseen()), rng.randrange(2**31)) for one in partial]
 
 
-def _cached(path: Path, pipe: FluxPipeline, images: Iterable[Captioned]) -> Pairs:
+def _cached(
+    path: Path, pipe: FluxPipeline, images: Iterable[Captioned], teacher: Path | None, views: int = VIEWS
+) -> Pairs:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # more would spin where the workers that draw need the cores
-        encode(
-            pipe, images, max_sequence_length=pipe.tokenizer_2.model_max_length, encoder=_linear_encoder(pipe.vae)
-        ).save(path)
-        torch.set_num_threads(threads)
+        encoder = Taef2.load(teacher).encode if teacher else None
+        length = pipe.tokenizer_2.model_max_length
+        encode(pipe, images, max_sequence_length=length, views=views, encoder=encoder).save(path)
     return Pairs.load(path)
-
-
-@torch.no_grad()
-def _linear_encoder(vae: AutoencoderKL) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    """The fast way to the latents of an autoencoder made by `components`; None for any other."""
-    stages = components.read(vae)
-    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    wanted, found = vae.encode(x).latent_dist.mode(), components.encode(x, stages)[-1]
-    if wanted.shape != found.shape or not torch.allclose(wanted, found, atol=1e-2):
-        return None
-    return lambda x: components.encode(x, stages)[-1]

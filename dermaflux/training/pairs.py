@@ -1,7 +1,7 @@
 """Pairs of latents and text embeddings, computed once and kept on disk, from which the flow is trained."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -36,17 +36,6 @@ class Pairs:
         save_file({name: tensor.contiguous() for name, tensor in vars(self).items()}, temporary)
         temporary.replace(path)
 
-    def joined(self, other: "Pairs") -> "Pairs":
-        """These pairs and those of `other`, of the same shapes."""
-        each = {
-            name: torch.cat([getattr(self, name), getattr(other, name)]) for name in ("latents", "tokens", "pooled")
-        }
-        return replace(self, **each)
-
-    def first(self, count: int) -> "Pairs":
-        """The first `count` images with all that belongs to them."""
-        return replace(self, **{name: getattr(self, name)[:count] for name in ("latents", "tokens", "pooled")})
-
     @classmethod
     def load(cls, path: Path) -> "Pairs":
         return cls(**load_file(path))
@@ -63,7 +52,7 @@ def encode(
 ) -> Pairs:
     """Encode `images`, each (H, H, 3) uint8 RGB at the pipeline's size with its captions, all with as many captions.
 
-    encoder: gives the latents that the pipeline's autoencoder would, where a faster way is known.
+    encoder: what gives the latents, where that is not the pipeline's autoencoder.
     """
     encoder = encoder or (lambda x: pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode())
     latents, tokens, pooled = [], [], []

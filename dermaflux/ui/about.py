@@ -5,10 +5,11 @@ from collections.abc import Callable
 import gradio as gr
 
 from dermaflux import __version__
-from dermaflux.errors import ModelUnavailable
 from dermaflux.lesion import BANDS
+from dermaflux.memory import AUTO
 from dermaflux.models import MODELS, ModelSpec
-from dermaflux.ui.context import NOTICE, PRIVATE, Context
+from dermaflux.ui.context import NOTICE, PRIVATE, Context, Suited
+from dermaflux.ui.model import download, outlook
 
 WHAT = """
 ## What this is
@@ -34,26 +35,27 @@ Do not upload identifiable images.
 MODELS_HEAD = """
 ## Models
 
-The owner of the page chooses one with `--model` when starting it; nothing is downloaded before. What each would take on
-this machine as it is now:
+The owner of the page chooses one with `--model` when starting it, and says with `--models` which others the Draw tab
+offers; nothing is downloaded before. What each would take on this machine as it is now:
 """
 
 
-def build(context: Context, tab: gr.Tab) -> None:
+def build(context: Context, tab: gr.Tab) -> Suited:
     """Lay out the tab; call it inside `tab`."""
     with gr.Column(elem_id="df-about"):
-        gr.Markdown(f"**{NOTICE}**\n{WHAT}\n{_loaded(context)}")
+        gr.Markdown(f"**{NOTICE}**\n{WHAT}")
+        loaded = gr.Markdown(_loaded(context.spec))
         models = gr.Markdown(_models(lambda spec: ""))
         gr.Markdown(f"{_score()}\n\nDermaFlux {__version__}, licence Apache-2.0.")
     tab.select(lambda: _models(_outlook(context)), None, models, queue=False, show_progress="hidden", **PRIVATE)
+    return Suited([loaded], lambda spec: [_loaded(spec)])
 
 
-def _loaded(context: Context) -> str:
-    spec = context.spec
+def _loaded(spec: ModelSpec) -> str:
     honoured = ", ".join(sorted(name.replace("_mm", "").replace("_", " ") for name in spec.honours)) or "none"
     lora = f"{spec.lora.title}, {spec.lora.licence}" if spec.lora else "none"
     return f"""
-## The loaded model
+## The model in use
 
 **{spec.title}**, {spec.licence}. {spec.licence_note}
 
@@ -65,29 +67,22 @@ def _loaded(context: Context) -> str:
 
 def _models(outlook: Callable[[ModelSpec], str]) -> str:
     lines = [
-        f"- **{spec.title}**, {spec.licence}. {spec.licence_note} Download: {_download(spec)}. {outlook(spec)}"
+        f"- **{spec.title}**, {spec.licence}. {spec.licence_note} Download: {download(spec)}. {outlook(spec)}"
         for spec in MODELS.values()
     ]
     return "\n".join((MODELS_HEAD, *lines))
 
 
-def _download(spec: ModelSpec) -> str:
-    return f"about {spec.weights.total:.0f} GB" if spec.weights else "none"
-
-
 def _outlook(context: Context) -> Callable[[ModelSpec], str]:
     """What is said of each model on this machine as it is now."""
-    from dermaflux import memory
-    from dermaflux.loading import best_device
+    choice, loaded = context.generator.choice, context.generator.loaded
 
-    loaded = {one.spec.name: f"Loaded. {one.plan.sentence}" for one in getattr(context.generator, "loaded", ())}
-    try:
-        free = memory.Free.now(context.settings.torch_device or best_device())
-    except ModelUnavailable as error:
-        said = str(error)
-        return lambda spec: said
-    asked = {context.spec.name: context.settings.memory}
-    return lambda spec: loaded.get(spec.name) or memory.outlook(spec, free, asked.get(spec.name, memory.AUTO))
+    def said(spec: ModelSpec) -> str:
+        if loaded and spec.name == choice.spec.name:
+            return f"Loaded. {loaded.plan.sentence}"
+        return outlook(context, spec, choice.memory if spec.name == choice.spec.name else AUTO)
+
+    return said
 
 
 def _score() -> str:

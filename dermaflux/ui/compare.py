@@ -9,7 +9,7 @@ from dermaflux.errors import InputError
 from dermaflux.images import save_synthetic
 from dermaflux.sweep import Base, Progress
 from dermaflux.ui import fields, folders, runs, stage
-from dermaflux.ui.context import SYNTHETIC, Context, Run
+from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited
 from dermaflux.ui.form import Form
 
 NO_LORA = "The loaded model has no LoRA, so there is nothing to compare."
@@ -20,7 +20,7 @@ NAME_IMAGES = """() => setTimeout(() => document.querySelectorAll('#df-compare-s
 }), 300)"""
 
 
-def build(context: Context, form: Form) -> None:
+def build(context: Context, form: Form) -> Suited:
     """Lay out the section and connect it; it draws the lesion of `form`."""
     adapter = context.spec.lora
     gr.HTML(
@@ -73,6 +73,8 @@ def build(context: Context, form: Form) -> None:
         Run(lambda: [stage.status("Stopped.")], [], [status]),
     )
     ends[0].then(None, None, None, js=NAME_IMAGES)
+    ready = lambda spec: stage.status("Ready." if spec.lora else NO_LORA)
+    return Suited([draw, status], lambda spec: [gr.Button(interactive=spec.lora is not None), ready(spec)])
 
 
 def base(context: Context, values) -> Base:

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
 from dermaflux.errors import DermaFluxError
 from dermaflux.models import ModelSpec
 from dermaflux.settings import Settings
+from dermaflux.slot import GeneratorSlot
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
-    from dermaflux.generator import Generator
 
 NOTICE = "Research demonstration. Not a medical device; not for diagnosis. Do not upload identifiable images."
 SYNTHETIC = "Synthetic image, drawn by a model. It shows no patient."
@@ -37,12 +38,24 @@ log = logging.getLogger("dermaflux")
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, the loaded generator's spec, and the two models as callables that load once."""
+    """Settings, the generator, which may be exchanged, and the classifier, a callable that loads once."""
 
     settings: Settings
-    spec: ModelSpec
-    generator: "Callable[[], Generator]"
+    generator: GeneratorSlot
     classifier: "Callable[[], Classifier]"
+
+    @property
+    def spec(self) -> ModelSpec:
+        """That of the generator in use."""
+        return self.generator.spec
+
+
+@dataclass(frozen=True)
+class Suited:
+    """Components that depend on the model in use, and what gives their values or updates for one, in their order."""
+
+    components: Sequence[Component]
+    values: Callable[[ModelSpec], Sequence]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,16 @@ from dermaflux.ui import fields
 
 START = "Two-tone nevus"
 UNSPECIFIED = "Not specified"
+_ABOUT = {
+    "diagnosis": None,
+    "structures": None,
+    "size_mm": None,
+    "site": None,
+    "tone": "Monk scale, 1 lightest to 10 darkest",
+    "capture": None,
+    "artefacts": "Seen in many real photographs",
+}
+"""What is said of the attributes that a model may not honour, where it does."""
 
 
 def basics() -> dict[str, gr.components.Component]:
@@ -70,21 +80,35 @@ def basics() -> dict[str, gr.components.Component]:
     }
 
 
+def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
+    """What of the controls depends on the model, by their names: what is said of attributes that it does not honour,
+    its default settings, and what it offers."""
+    unheard = "The loaded model does not honour this: it is put in the caption only."
+    attributes = {name: dict(info=info if name in spec.honours else unheard) for name, info in _ABOUT.items()}
+    trained = lambda name: name if name in spec.diagnoses else f"{name} (not in the model's training)"
+    names = ((trained(name).capitalize(), name) for name in DIAGNOSES)
+    attributes["diagnosis"] |= dict(choices=[(UNSPECIFIED, ""), *names])
+    return attributes | {
+        "steps": dict(value=spec.steps),
+        "guidance": dict(value=spec.guidance),
+        "lora_strength": dict(
+            value=spec.lora.strength if spec.lora else 0,
+            info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
+            interactive=spec.lora is not None,
+        ),
+        "size": dict(choices=[(f"{size} px", size) for size in spec.sizes], value=spec.size),
+        "noise": dict(value=SamplingOptions.noise, visible=len(spec.noises) > 1),
+    }
+
+
 def more(spec: ModelSpec) -> dict[str, gr.components.Component]:
     """Lay out the other attributes, saying which of them the loaded model does not honour."""
     values = dict(zip(fields.ATTRIBUTES, fields.to_values(EXAMPLES[START]), strict=True))
-
-    def about(name: str, label: str, info: str | None = None) -> dict[str, Any]:
-        unheard = "The loaded model does not honour this: it is put in the caption only."
-        return dict(value=values[name], label=label, info=info if name in spec.honours else unheard)
-
-    trained = lambda name: name if name in spec.diagnoses else f"{name} (not in the model's training)"
+    own = suited(spec)
+    about = lambda name, label: dict(value=values[name], label=label, **own[name])
     free = lambda empty, names: [(UNSPECIFIED, empty), *((str(name).capitalize(), name) for name in names)]
     return {
-        "diagnosis": gr.Dropdown(
-            [(UNSPECIFIED, ""), *((trained(name).capitalize(), name) for name in DIAGNOSES)],
-            **about("diagnosis", "Diagnosis"),
-        ),
+        "diagnosis": gr.Dropdown(**about("diagnosis", "Diagnosis")),
         "structures": gr.CheckboxGroup(
             [(name.capitalize(), name) for name in STRUCTURES],
             **about("structures", "Dermoscopic structures"),
@@ -97,14 +121,14 @@ def more(spec: ModelSpec) -> dict[str, gr.components.Component]:
         "site": gr.Dropdown(free("", SITES), **about("site", "Body site")),
         "tone": gr.Radio(
             [("Any", 0), *((str(tone), tone) for tone in range(1, len(MONK_TONES) + 1))],
-            **about("tone", "Apparent skin tone", "Monk scale, 1 lightest to 10 darkest"),
+            **about("tone", "Apparent skin tone"),
             elem_id="df-tone",
             elem_classes="df-tones",
         ),
         "capture": gr.Radio(free("", CAPTURES), **about("capture", "Capture"), elem_classes="df-pills df-wide"),
         "artefacts": gr.CheckboxGroup(
             [(name.capitalize(), name) for name in ARTEFACTS],
-            **about("artefacts", "Artefacts", "Seen in many real photographs"),
+            **about("artefacts", "Artefacts"),
             elem_classes="df-chips df-plain",
         ),
     }
@@ -112,32 +136,21 @@ def more(spec: ModelSpec) -> dict[str, gr.components.Component]:
 
 def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     """Lay out how to draw; the variation strength is rendered beside the gallery."""
-    strength = spec.lora.strength if spec.lora else 0
-    adapter = spec.lora.title if spec.lora else "The loaded model has no LoRA"
+    own = suited(spec)
     made = {"count": gr.Slider(1, MAX_IMAGES, 1, step=1, label="Images", info="Each has its own seed")}
     with gr.Row():
         made["seed"] = gr.Number(0, label="Seed", precision=0, min_width=140, info=f"0 to {MAX_SEED}")
         made["randomise"] = gr.Checkbox(True, label="New seed each time", min_width=140, elem_classes="df-check")
-    made["steps"] = gr.Slider(1, MAX_STEPS, spec.steps, step=1, label="Steps", info="More is finer and slower")
+    made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
-        0, MAX_GUIDANCE, spec.guidance, step=0.1, label="Guidance", info="How strictly the caption is followed"
+        0, MAX_GUIDANCE, step=0.1, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
     made["true_cfg"] = gr.Slider(
         1, MAX_TRUE_CFG, 1, step=0.1, label="True CFG", info="1 is off; above 1 doubles the time"
     )
-    made["lora_strength"] = gr.Slider(
-        0,
-        MAX_LORA_STRENGTH,
-        strength,
-        step=0.05,
-        label="LoRA strength",
-        info=adapter,
-        interactive=spec.lora is not None,
-    )
-    made["size"] = gr.Radio(
-        [(f"{size} px", size) for size in spec.sizes], value=spec.size, label="Image size", elem_classes="df-pills"
-    )
+    made["lora_strength"] = gr.Slider(0, MAX_LORA_STRENGTH, step=0.05, label="LoRA strength", **own["lora_strength"])
+    made["size"] = gr.Radio(label="Image size", elem_classes="df-pills", **own["size"])
     made["strength"] = gr.Slider(
         0.05,
         1,
@@ -149,8 +162,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     )
     made["noise"] = gr.Radio(
         [("DermaFlux, the same on every machine", "packed"), ("As the authors' demo draws it", "authors")],
-        value=SamplingOptions.noise,
         label="Initial noise of a seed",
-        visible=len(spec.noises) > 1,
+        **own["noise"],
     )
     return made

@@ -3,14 +3,15 @@
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from dermaflux.images import Provenance, open_untrusted, read_provenance, save_synthetic
-from dermaflux.models import MAX_SEED
+from dermaflux.models import MAX_SEED, ModelSpec
 from dermaflux.ui import fields, folders, runs, stage
-from dermaflux.ui.context import SYNTHETIC, Context, Run
+from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited
 from dermaflux.ui.form import Form, build_caption
 from dermaflux.ui.theme import SCROLL_TO_STAGE
 
@@ -38,6 +39,7 @@ class DrawArea:
     status: gr.HTML
     kept: gr.State
     selected: gr.State
+    suited: Suited
 
 
 def build(context: Context, form: Form) -> DrawArea:
@@ -48,11 +50,16 @@ def build(context: Context, form: Form) -> DrawArea:
         stop = gr.Button("Stop", variant="stop", elem_id="df-stop", interactive=False, scale=1, min_width=100)
     picture = gr.HTML(stage.empty(WELCOME), elem_id="df-stage")
     status = gr.HTML(stage.status("Ready."), elem_id="df-status")
-    gr.HTML(
-        f'<p class="df-licence">{SYNTHETIC} Model: {context.spec.title}, {context.spec.licence}. '
-        f"{context.spec.licence_note}</p>"
+    licence = gr.HTML(_licence(context.spec))
+    suited = Suited([licence], lambda spec: [_licence(spec)])
+    return DrawArea(draw, stop, picture, status, gr.State(Kept(), delete_callback=forget), gr.State(None), suited)
+
+
+def _licence(spec: ModelSpec) -> str:
+    return (
+        f'<p class="df-licence">{SYNTHETIC} Model: {escape(spec.title)}, {escape(spec.licence)}. '
+        f"{escape(spec.licence_note)}</p>"
     )
-    return DrawArea(draw, stop, picture, status, gr.State(Kept(), delete_callback=forget), gr.State(None))
 
 
 def wire(context: Context, form: Form, area: DrawArea, gallery: gr.Gallery, vary: gr.Button, shown: Run) -> None:

@@ -15,7 +15,7 @@ from dermaflux.lesion import EXAMPLES, LesionAttributes, plausible
 from dermaflux.models import MAX_SEED
 from dermaflux.ui import controls as layout
 from dermaflux.ui import fields, score
-from dermaflux.ui.context import ANSWER, LIVE, Context, say
+from dermaflux.ui.context import ANSWER, LIVE, Context, Suited, say
 
 if TYPE_CHECKING:
     from dermaflux.generator import Generator
@@ -40,6 +40,7 @@ class Form:
     note: gr.HTML
     restore: gr.File
     from_scratch: gr.Button
+    suited: Suited
 
     @property
     def inputs(self) -> list:
@@ -87,6 +88,10 @@ def build(context: Context) -> Form:
         note=gr.HTML(_note(()), elem_id="df-note", render=False),
         restore=restore,
         from_scratch=gr.Button("Draw from scratch instead", visible=False, size="sm", render=False),
+        suited=Suited(
+            [(controls | settings)[name] for name in layout.suited(context.spec)],
+            lambda spec: [gr.update(**changes) for changes in layout.suited(spec).values()],
+        ),
     )
     _keep_in_step(context, form, example, surprise)
     return form

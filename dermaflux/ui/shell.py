@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import gradio as gr
 
-from dermaflux.models import ModelSpec, find_model
 from dermaflux.settings import Settings
-from dermaflux.ui import about, api, classify, draw, form, gallery, sweep, theme
+from dermaflux.slot import GeneratorSlot
+from dermaflux.ui import about, api, classify, draw, form, gallery, model, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
 from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
-    from dermaflux.generator import Generator
 
 HEADER = f"""
 <header class="df-header"><h1>DermaFlux</h1><p class="df-notice" role="note">{NOTICE}</p></header>
@@ -25,15 +24,11 @@ Loaded = TypeVar("Loaded")
 
 def build_app(
     settings: Settings,
-    generator: "Callable[[], Generator]",
+    generator: GeneratorSlot,
     classifier: "Callable[[], Classifier]",
-    spec: ModelSpec | None = None,
 ) -> gr.Blocks:
-    """The whole page; `generator` and `classifier` are called when first needed.
-
-    spec: the generator's, where it is not the one that `settings` name. Raises ModelUnavailable for an unknown name.
-    """
-    context = Context(settings, spec or find_model(settings.model, settings.lora), generator, classifier)
+    """The whole page; `generator` and `classifier` are called when first needed."""
+    context = Context(settings, generator, classifier)
     app = gr.Blocks(
         title="DermaFlux",
         analytics_enabled=False,
@@ -42,30 +37,33 @@ def build_app(
     )
     with app:
         gr.HTML(HEADER, elem_id="df-header")
-        with gr.Tabs(elem_id="df-tabs") as tabs:
+        with gr.Tabs(elem_id="df-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Draw", id="draw"):
-                described, area, images = _draw_tab(context)
+                described, area, images, chooser = _draw_tab(context)
             with gr.Tab("Compare & sweep", id="sweep") as swept:
-                sweep.build(context, described, swept)
+                suited = [described.suited, area.suited, *sweep.build(context, described, swept)]
             with gr.Tab("Classify", id="classify"):
                 judged = classify.build(context)
             with gr.Tab("About", id="about") as told:
-                about.build(context, told)
+                suited.append(about.build(context, told))
+        if chooser:
+            model.wire(context, app, chooser, suited)
         gallery.carry(area, images, tabs, judged)
         api.build(context)
     return app.queue(max_size=settings.queue_length)
 
 
-def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.GalleryArea]:
+def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.GalleryArea, model.Chooser | None]:
     with gr.Row(elem_classes="df-main", equal_height=False):
         with gr.Column(scale=5, min_width=320):
             described = form.build(context)
+            chooser = model.build(context)
         with gr.Column(scale=6, min_width=320, elem_classes="df-side"):
             area = draw.build(context, described)
     images = gallery.build(described)
     draw.wire(context, described, area, images.gallery, images.vary, gallery.shown(area, images))
     gallery.wire(context, described, area, images)
-    return described, area, images
+    return described, area, images, chooser
 
 
 def launch_options(settings: Settings) -> dict[str, Any]:
@@ -93,10 +91,7 @@ def _guard(password: str) -> Callable[[str, str], bool]:
 
 
 def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again.
-
-    What it has loaded is in the list `loaded` of the function given.
-    """
+    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again."""
     lock, loaded = threading.Lock(), []
 
     def get() -> Loaded:
@@ -105,5 +100,4 @@ def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
                 loaded.append(load())
             return loaded[0]
 
-    get.loaded = loaded
     return get

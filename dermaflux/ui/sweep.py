@@ -14,7 +14,7 @@ from dermaflux.lesion import LesionAttributes
 from dermaflux.models import ModelSpec, SamplingOptions
 from dermaflux.sweep import AXES, OPTIONS, Base, Drawn, Plan, Progress
 from dermaflux.ui import compare, folders, runs, stage, table
-from dermaflux.ui.context import Context, Run, say
+from dermaflux.ui.context import Context, Run, Suited, say
 from dermaflux.ui.form import LIVE, Form
 
 START = "border"
@@ -46,18 +46,17 @@ class Along:
         return [self.axis, self.chosen, self.typed]
 
 
-def build(context: Context, form: Form, tab: gr.Tab) -> None:
+def build(context: Context, form: Form, tab: gr.Tab) -> list[Suited]:
     """Lay out both sections inside `tab` and connect them; both use the lesion and settings of `form`."""
     held = gr.HTML(table.unusable("The lesion and settings of the Draw tab are used."), elem_id="df-held")
     tab.select(lambda *values: _held(context, values), form.inputs, held, **LIVE)
-    compare.build(context, form)
+    compared = compare.build(context, form)
     gr.HTML(
         f'{table.style()}<h2 class="df-heading">Sweep</h2><p class="df-hint">Vary one or two things; the seed and all '
         f"else stay as they are in the Draw tab. Up to {sweep.MAX_CELLS} images.</p>"
     )
     with gr.Row(elem_classes="df-axes", equal_height=False):
-        across = _along(context.spec, "Vary across", START)
-        down = _along(context.spec, "And down", "")
+        across, down = _along(context.spec, "Vary across", START), _along(context.spec, "And down", "")
     with gr.Row(elem_classes="df-actions"):
         draw = gr.Button("Draw sweep", variant="primary", elem_id="df-sweep-draw", scale=3, min_width=160)
         stop = gr.Button("Stop", variant="stop", elem_id="df-sweep-stop", interactive=False, scale=1, min_width=100)
@@ -79,6 +78,8 @@ def build(context: Context, form: Form, tab: gr.Tab) -> None:
         [shown, swept, download, held],
         Run(say(_stopped), [swept], [status, download]),
     )
+    choices = lambda spec: [gr.Dropdown(choices=_axes(spec, start)) for start in (START, "")]
+    return [compared, Suited([across.axis, down.axis], choices)]
 
 
 def forget(swept: Swept) -> None:
@@ -87,23 +88,22 @@ def forget(swept: Swept) -> None:
 
 
 def _along(spec: ModelSpec, label: str, start: str) -> Along:
-    optional = [] if start else [("Nothing", "")]
     ticks, text = _offered(start)
     with gr.Column(min_width=300, elem_classes="df-axis"):
-        axis = gr.Dropdown([*optional, *_axes(spec)], value=start, label=label)
+        axis = gr.Dropdown(_axes(spec, start), value=start, label=label)
         chosen = gr.CheckboxGroup(**ticks, label=f"{label}: values", elem_classes="df-chips df-plain")
         typed = gr.Textbox(**text, label=f"{label}: values", max_length=400)
     return Along(axis, chosen, typed, gr.State(start))
 
 
-def _axes(spec: ModelSpec) -> Iterator[tuple[str, str]]:
-    """Titles and names of the axes, saying which attributes the model does not honour."""
+def _axes(spec: ModelSpec, start: str) -> list[tuple[str, str]]:
+    """Titles and names of the axes, saying which of them the model does not honour; none as well where `start` is."""
+    titles = [] if start else [("Nothing", "")]
     for name, axis in AXES.items():
         changes = axis.changes(NOTHING)
-        if name == "lora_strength" and spec.lora is None:
-            continue
-        heard = changes <= OPTIONS or changes & spec.honours
-        yield axis.title if heard else f"{axis.title} (not honoured by the loaded model)", name
+        heard = spec.lora is not None if name == "lora_strength" else changes <= OPTIONS or changes & spec.honours
+        titles.append((axis.title if heard else f"{axis.title} (not honoured by the loaded model)", name))
+    return titles
 
 
 def _offered(name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,0 +1,69 @@
+"""The generator in use: one at a time, loaded when first needed, and released before another takes its place."""
+
+import gc
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dermaflux.memory import AUTO
+from dermaflux.models import ModelSpec
+
+if TYPE_CHECKING:
+    from dermaflux.generator import Generator
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model with its LoRA, and how its weights are kept; see `memory.WAYS`."""
+
+    spec: ModelSpec
+    memory: str = AUTO
+
+
+class GeneratorSlot:
+    """Called, it gives the generator of its choice, loading it where it is not; one thread at a time."""
+
+    def __init__(self, choice: Choice, load: "Callable[[Choice], Generator]"):
+        """load: gives the generator of a choice, or raises ModelUnavailable, after which the next use tries again."""
+        self.choice, self.loaded = choice, None
+        self._load, self._lock = load, threading.RLock()
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.choice.spec
+
+    def __call__(self) -> "Generator":
+        with self._lock:
+            if self.loaded is None:
+                self.loaded = self._load(self.choice)
+            return self.loaded
+
+    def exchange(self, choice: Choice) -> "Generator":
+        """Load `choice` in place of what is there; only the LoRA where nothing else changes and it can be exchanged.
+
+        Raises ModelUnavailable; then the former choice stands, to be loaded again when it is next asked for.
+        """
+        with self._lock:
+            if self.loaded is not None and self._only_lora_changes(choice):
+                self.loaded.use_lora(choice.spec.lora)
+            elif self.loaded is None or choice != self.choice:
+                self.loaded = None
+                _release_memory()
+                self.loaded = self._load(choice)
+            self.choice = choice
+            return self.loaded
+
+    def _only_lora_changes(self, choice: Choice) -> bool:
+        bare = lambda one: replace(one, spec=replace(one.spec, lora=None))
+        changed = choice != self.choice and bare(choice) == bare(self.choice)
+        return changed and not self.loaded.plan.way.quantised
+
+
+def _release_memory() -> None:
+    """Give back what nobody refers to any more, the card's cache as well."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,177 @@
+"""The menu of models: what each is for and takes, said before it is fetched, and the exchange of the one in use."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+
+import gradio as gr
+
+from dermaflux import memory
+from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.memory import AUTO, WAYS
+from dermaflux.models import LoraSpec, ModelSpec
+from dermaflux.settings import names
+from dermaflux.slot import Choice
+from dermaflux.ui import stage
+from dermaflux.ui.context import LIVE, MODEL_EVENT, PRIVATE, Context, Suited, sentence
+from dermaflux.ui.runs import OFF, ON, QUIET
+
+OWN, NONE = "own", "none"
+
+
+@dataclass(frozen=True)
+class Chooser:
+    """The components of the menu."""
+
+    model: gr.Dropdown
+    lora: gr.Dropdown
+    memory: gr.Dropdown
+    facts: gr.HTML
+    load: gr.Button
+    status: gr.HTML
+
+    @property
+    def inputs(self) -> list:
+        return [self.model, self.lora, self.memory]
+
+
+def build(context: Context) -> Chooser | None:
+    """Lay out the menu; None where the owner of the page offers nothing to choose between."""
+    settings, spec = context.settings, context.spec
+    if len(settings.offered) < 2 and not settings.loras:
+        return None
+    with gr.Accordion("Model", open=False):
+        chooser = Chooser(
+            model=gr.Dropdown(
+                [(one.title, one.name) for one in settings.offered], value=spec.name, label="Model", elem_id="df-model"
+            ),
+            lora=gr.Dropdown(_loras(context, spec), value=_worn(context), label="LoRA", elem_id="df-lora"),
+            memory=gr.Dropdown(
+                [("Chosen for this machine", AUTO), *((way.title, name) for name, way in WAYS.items())],
+                value=context.generator.choice.memory,
+                label="How weights are kept",
+                elem_id="df-memory",
+            ),
+            facts=gr.HTML(facts(spec), elem_id="df-facts"),
+            load=gr.Button("Load", elem_id="df-load", min_width=120),
+            status=gr.HTML(stage.status("In use."), elem_id="df-load-status"),
+        )
+    return chooser
+
+
+def wire(context: Context, app: gr.Blocks, chooser: Chooser, suited: Sequence[Suited]) -> None:
+    """Connect the menu; what `suited` names follows the model in use, also on a page that is opened later."""
+    first = context.generator.choice
+    components = [component for one in suited for component in one.components]
+    follow = lambda: [value for one in suited for value in one.values(context.spec)]
+    still, own = [gr.skip()] * len(components), [*chooser.inputs, chooser.facts]
+
+    def tell(*chosen) -> str:
+        try:
+            choice = _choice(context, *chosen)
+        except InputError as error:
+            return facts(context.spec, str(error))
+        return facts(choice.spec, outlook(context, choice.spec, choice.memory))
+
+    def turn(name: str, worn: str, kept: str) -> tuple:
+        spec = _offered(context, name)
+        return gr.Dropdown(choices=_loras(context, spec), value=OWN if spec.lora else NONE), tell(name, OWN, kept)
+
+    def load(*chosen, progress=gr.Progress(track_tqdm=True)) -> Iterator[list]:  # noqa: B008
+        try:
+            choice = _choice(context, *chosen)
+            yield [stage.status(f"Loading {choice.spec.title}.", 0), OFF, *still]
+            used = context.generator.exchange(choice)
+            said = [f"{choice.spec.title} is in use. {used.plan.sentence}", used.adapter.warning]
+            yield [stage.status(" ".join(filter(None, said))), ON, *follow()]
+        except Exception as error:
+            refused = sentence(error)
+            gr.Warning(refused.message, title=refused.title)
+            kept = f"{context.spec.title} stays in use. " if isinstance(error, ModelUnavailable) else ""
+            yield [stage.status(f"{kept}{refused.message}"), ON, *still]
+
+    def opened() -> list:
+        choice = context.generator.choice
+        if choice == first:
+            return [gr.skip()] * (len(own) + len(components))
+        lora = gr.Dropdown(choices=_loras(context, choice.spec), value=_worn(context))
+        return [choice.spec.name, lora, choice.memory, facts(choice.spec), *follow()]
+
+    chooser.model.input(turn, chooser.inputs, [chooser.lora, chooser.facts], **LIVE)
+    gr.on([chooser.lora.input, chooser.memory.input], tell, chooser.inputs, chooser.facts, **LIVE)
+    chooser.load.click(
+        lambda: (stage.status("Waiting for the model.", 0), OFF), None, [chooser.status, chooser.load], **QUIET
+    ).then(
+        load,
+        chooser.inputs,
+        [chooser.status, chooser.load, *components],
+        show_progress="full",
+        show_progress_on=chooser.status,
+        **MODEL_EVENT,
+        **PRIVATE,
+    )
+    app.load(opened, None, [*own, *components], **QUIET)
+
+
+def facts(spec: ModelSpec, expected: str = "") -> str:
+    """What is known of a model before it is fetched, as HTML; expected: the memory that it would take."""
+    title = f"{escape(spec.title)}, {escape(spec.licence)}. {escape(spec.licence_note)}"
+    gated = (
+        f' Its licence is accepted at <a href="https://huggingface.co/{spec.source}">its page</a>.'
+        if spec.gated
+        else ""
+    )
+    lora = f"<p>LoRA: {escape(spec.lora.title)}, {escape(spec.lora.licence)}.</p>" if spec.lora else ""
+    needs = f"<p>Download: {download(spec)}. {escape(expected)}</p>"
+    return f'<div class="df-hint" role="status" aria-live="polite"><p>{title}{gated}</p>{lora}{needs}</div>'
+
+
+def download(spec: ModelSpec) -> str:
+    """How much would be fetched for the model of `spec`."""
+    return f"about {spec.weights.total:.0f} GB, once" if spec.weights else "none"
+
+
+def outlook(context: Context, spec: ModelSpec, asked: str) -> str:
+    """How the model of `spec` would be loaded on this machine as it is now, or why it cannot be."""
+    try:
+        free = memory.Free.now(context.settings.torch_device or memory.best_device())
+    except ModelUnavailable as error:
+        return str(error)
+    return memory.outlook(spec, free, asked)
+
+
+def _choice(context: Context, name: str, lora: str, kept: str) -> Choice:
+    """What is chosen. Raises InputError for what the owner of the page does not offer."""
+    spec = _offered(context, name)
+    if lora not in (value for _, value in _loras(context, spec)):
+        raise InputError("This page does not offer that LoRA.")
+    if kept not in (AUTO, *WAYS):
+        raise InputError(f"The memory plan must be {AUTO} or one of {', '.join(WAYS)}.")
+    if lora == OWN:
+        return Choice(spec, kept)
+    return Choice(replace(spec, lora=None if lora == NONE else LoraSpec("custom", lora, lora, "see its source")), kept)
+
+
+def _offered(context: Context, name: str) -> ModelSpec:
+    for spec in context.settings.offered:
+        if spec.name == name:
+            return spec
+    raise InputError("This page does not offer that model.")
+
+
+def _loras(context: Context, spec: ModelSpec) -> list[tuple[str, str]]:
+    """Titles and values of the LoRAs to choose from for the model called as `spec`."""
+    own = _offered(context, spec.name).lora
+    return [
+        *([(own.title, OWN)] if own else []),
+        ("None", NONE),
+        *((one, one) for one in names(context.settings.loras)),
+    ]
+
+
+def _worn(context: Context) -> str:
+    """The value of the LoRA in use."""
+    lora = context.spec.lora
+    if lora is None:
+        return NONE
+    return lora.source if lora.source in names(context.settings.loras) else OWN
