@@ -16,7 +16,7 @@ except ImportError:
 from dermaflux.errors import DermaFluxError
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, from_env
-from dermaflux.slot import Choice, GeneratorSlot
+from dermaflux.slot import Choice, GeneratorSlot, once
 
 log = logging.getLogger("dermaflux")
 
@@ -67,7 +67,7 @@ def main() -> None:
     except DermaFluxError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    from dermaflux.ui.shell import build_app, launch_options, once
+    from dermaflux.ui.shell import build_app, launch_options
 
     first = Choice(settings.offered[0], settings.memory)
     generator = GeneratorSlot(first, lambda choice: load_generator(settings, choice))

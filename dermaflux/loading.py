@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dermaflux.errors import ModelUnavailable
 from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import ModelSpec, weight_files
 from dermaflux.single_files import load as load_single_files
+from dermaflux.text_models import TextModelSpec
 
 log = logging.getLogger("dermaflux")
 
@@ -93,8 +95,8 @@ def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
     return f"The graphics card ran out of memory. Draw fewer images at once or a smaller size.{way}"
 
 
-def fetch(spec: ModelSpec) -> Path:
-    """The folder of the pipeline of `spec`, downloaded where it is not there; an interrupted download goes on.
+def fetch(spec: ModelSpec | TextModelSpec, files: Sequence[str] = PARTS) -> Path:
+    """The folder of the model of `spec`, its `files` downloaded where they are not there; what was interrupted goes on.
 
     Raises ModelUnavailable with the reason and the way out.
     """
@@ -104,12 +106,12 @@ def fetch(spec: ModelSpec) -> Path:
     if path.is_absolute():
         raise ModelUnavailable(f"{spec.title} was not found at {path}. Fetch the repository whole, with its assets.")
     try:
-        return Path(snapshot_download(spec.source, allow_patterns=list(PARTS)))
+        return Path(snapshot_download(spec.source, allow_patterns=list(files)))
     except HUB_ERRORS as error:
         raise ModelUnavailable(f"{spec.title} could not be downloaded. {_way_out(spec, error)}") from error
 
 
-def _way_out(spec: ModelSpec, error: Exception) -> str:
+def _way_out(spec: ModelSpec | TextModelSpec, error: Exception) -> str:
     page = f"https://huggingface.co/{spec.source}"
     if isinstance(error, GatedRepoError) and not get_token():
         return (

@@ -93,6 +93,16 @@ class Settings:
         default="", metadata=_how(_text, "LoRA files or Hub ids that visitors may put on, separated by commas")
     )
     classifier: str = field(default="nano", metadata=_how(_text, "classifier, by name or folder"))
+    writer: str = field(
+        default="",
+        metadata=_how(_text, "Llama that words the form: meta-llama/Llama-3.2-3B-Instruct or a folder; empty for none"),
+    )
+    describer: str = field(
+        default="",
+        metadata=_how(
+            _text, "Llama that describes images: meta-llama/Llama-3.2-11B-Vision-Instruct or a folder; empty for none"
+        ),
+    )
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
     memory: str = field(default=AUTO, metadata=_how(_way, f"how weights are kept: {', '.join((AUTO, *WAYS))}"))
     data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))

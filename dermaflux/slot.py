@@ -1,16 +1,18 @@
-"""The generator in use: one at a time, loaded when first needed, and released before another takes its place."""
+"""Models in use: loaded when first needed; of generators one at a time, released before another takes its place."""
 
 import gc
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dermaflux.memory import AUTO
 from dermaflux.models import ModelSpec
 
 if TYPE_CHECKING:
     from dermaflux.generator import Generator
+
+Loaded = TypeVar("Loaded")
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,16 @@ def _release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
+    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again."""
+    lock, loaded = threading.Lock(), []
+
+    def get() -> Loaded:
+        with lock:
+            if not loaded:
+                loaded.append(load())
+            return loaded[0]
+
+    return get

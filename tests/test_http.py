@@ -17,8 +17,9 @@ from dermaflux.classifier import Classifier
 from dermaflux.images import read_provenance
 from dermaflux.lesion import LesionAttributes
 from dermaflux.settings import Settings
+from dermaflux.slot import once
 from dermaflux.ui.context import NOTICE, UNEXPECTED
-from dermaflux.ui.shell import build_app, launch_options, once
+from dermaflux.ui.shell import build_app, launch_options
 
 LESION = dict(label="malignant", asymmetry=2, border=4, colours=["dark brown", "black"], size_mm=7)
 

@@ -135,6 +135,11 @@ def _take_example(chosen: gr.SelectData) -> tuple:
     return _take(str(_example_paths()[chosen.index]))
 
 
+def picture(value: dict | str | None) -> Image.Image:
+    """The pixels of an image component's value, as gradio hands it over without preprocessing. Raises InputError."""
+    return images.open_untrusted(_path(value))
+
+
 def _path(value: dict | str | None) -> Path:
     """The file behind an image component's value, as gradio hands it over with or without preprocessing."""
     path = value.get("path") if isinstance(value, dict) else value

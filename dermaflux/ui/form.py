@@ -137,11 +137,11 @@ def follow_controls(wording: int, noted: str, *values) -> tuple:
         f"{name.capitalize()} changed to agree: {getattr(attributes, name) or 'not specified'}." for name in changed
     ]
     agreed = (getattr(attributes, name) or "" if name in changed else gr.skip() for name in ("label", "diagnosis"))
-    return *_worded(attributes, caption(attributes, wording), said), *agreed
+    return *worded(attributes, caption(attributes, wording), said), *agreed
 
 
-def _worded(attributes: LesionAttributes, text: str, said: Sequence[str]) -> tuple[str, str, str, str]:
-    """Values of caption, agreed, score and note."""
+def worded(attributes: LesionAttributes, text: str, said: Sequence[str]) -> tuple[str, str, str, str]:
+    """Values of caption, agreed, score and note for a caption that is in step with the controls."""
     return text, fields.agreed(text, attributes), score.card(attributes), _note(said)
 
 
@@ -154,12 +154,12 @@ def follow_caption(text: str, noted: str) -> list:
         return [gr.skip()] * (len(fields.ATTRIBUTES) + 3)
     reading = read(text[:MAX_CHARACTERS])
     unread = [f"Not read into the form, but given to the model: “{part[:80]}”" for part in reading.unread[:3]]
-    return [*fields.to_values(reading.attributes), *_worded(reading.attributes, text, unread)[1:]]
+    return [*fields.to_values(reading.attributes), *worded(reading.attributes, text, unread)[1:]]
 
 
 def filled(attributes: LesionAttributes, said: Sequence[str] = ()) -> list:
     """The form described by `attributes`, its settings left as they are."""
-    text, noted, *shown = _worded(attributes, caption(attributes), said)
+    text, noted, *shown = worded(attributes, caption(attributes), said)
     described = [*fields.to_values(attributes), text, noted, 0, *shown]
     return [*described, None, gr.Button(visible=False), *(gr.skip() for _ in fields.SETTINGS)]
 
@@ -182,7 +182,7 @@ def restored(generator: "Generator", recipe: Provenance) -> list:
         said.append("This image is a variation: its source is drawn again first, then varied.")
     settings = dict(zip(fields.SETTINGS, fields.to_settings(recipe), strict=True))
     settings["size"] = recipe.size if recipe.size in spec.sizes else spec.size
-    text, noted, *shown = _worded(recipe.attributes, recipe.caption, said)
+    text, noted, *shown = worded(recipe.attributes, recipe.caption, said)
     described = [*fields.to_values(recipe.attributes), text, noted, 0, *shown]
     return [*described, recipe.source, gr.Button(visible=recipe.source is not None), *settings.values()]
 
@@ -190,7 +190,7 @@ def restored(generator: "Generator", recipe: Provenance) -> list:
 def _reword(*values):
     *values, wording = values
     attributes = fields.to_attributes(values)
-    text, noted, _, note = _worded(attributes, caption(attributes, wording + 1), ())
+    text, noted, _, note = worded(attributes, caption(attributes, wording + 1), ())
     return text, noted, wording + 1, note
 
 

@@ -1,15 +1,14 @@
 """The page: header with the notice, the tabs, and how to launch it."""
 
 import secrets
-import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from dermaflux.settings import Settings
 from dermaflux.slot import GeneratorSlot
-from dermaflux.ui import about, api, classify, draw, form, gallery, model, sweep, theme
+from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
 from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 HEADER = f"""
 <header class="df-header"><h1>DermaFlux</h1><p class="df-notice" role="note">{NOTICE}</p></header>
 """
-Loaded = TypeVar("Loaded")
 
 
 def build_app(
@@ -44,6 +42,7 @@ def build_app(
                 suited = [described.suited, area.suited, *sweep.build(context, described, swept)]
             with gr.Tab("Classify", id="classify"):
                 judged = classify.build(context)
+                llama.build_describer(context, judged.image)
             with gr.Tab("About", id="about") as told:
                 suited.append(about.build(context, told))
         if chooser:
@@ -57,6 +56,7 @@ def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.Galle
     with gr.Row(elem_classes="df-main", equal_height=False):
         with gr.Column(scale=5, min_width=320):
             described = form.build(context)
+            llama.build_writer(context, described)
             chooser = model.build(context)
         with gr.Column(scale=6, min_width=320, elem_classes="df-side"):
             area = draw.build(context, described)
@@ -88,16 +88,3 @@ def launch_options(settings: Settings) -> dict[str, Any]:
 def _guard(password: str) -> Callable[[str, str], bool]:
     """Whether a visitor, by whatever name, gives `password`; in the same time for any that is wrong."""
     return lambda name, given: secrets.compare_digest(given.encode(), password.encode())
-
-
-def once(load: Callable[[], Loaded]) -> Callable[[], Loaded]:
-    """`load`, called at the first use only, by one thread at a time; after a failure the next use tries again."""
-    lock, loaded = threading.Lock(), []
-
-    def get() -> Loaded:
-        with lock:
-            if not loaded:
-                loaded.append(load())
-            return loaded[0]
-
-    return get
