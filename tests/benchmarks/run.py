@@ -14,7 +14,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -31,6 +31,7 @@ from dermaflux.classifier import Classifier  # noqa: E402
 from dermaflux.generator import Generator  # noqa: E402
 from dermaflux.lesion import plausible  # noqa: E402
 from dermaflux.models import MAX_IMAGES, SamplingOptions  # noqa: E402
+from dermaflux.slot import Choice, GeneratorSlot  # noqa: E402
 
 STARTS, REPEATS, BATCH_REPEATS = 3, 7, 3
 START_LIMIT = 60.0
@@ -40,15 +41,17 @@ FRESH = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: what was measured, in which unit, and the most that it may be."""
+    """One line of the table: what was measured, in which unit, and the most that it may be, where that was said."""
 
     what: str
     measured: float
-    target: float
+    target: float | None
     unit: str
 
     def markdown(self) -> str:
         """The line in Markdown."""
+        if self.target is None:
+            return f"| {self.what} | | {self.measured:.3g} {self.unit} | | |"
         met = "yes" if self.measured <= self.target else "**no**"
         measured, target = (
             f"{value:.0f}" if value >= 100 else f"{value:.2f}" for value in (self.measured, self.target)
@@ -62,6 +65,11 @@ def seconds(action: Callable[..., object], *arguments: object) -> float:
     start = time.perf_counter()
     action(*arguments)
     return time.perf_counter() - start
+
+
+def median_seconds(action: Callable[[int], object], arguments: Iterable[int]) -> float:
+    """The median of how long the calls of `action` take."""
+    return statistics.median(seconds(action, one) for one in arguments)
 
 
 def alternated(one: Callable[[int], object], other: Callable[[int], object], repeats: int) -> float:
@@ -111,6 +119,26 @@ def drawing(generator: Generator) -> list[Row]:
         Row("One image at default settings", statistics.median(whole), 3, "s"),
         Row("Stream with previews / bare `FluxPipeline` call", alternated(stream, bare, REPEATS), 1.10, "x"),
         Row("8 images in one run / eight runs", alternated(together, apart, BATCH_REPEATS), 0.7, "x"),
+    ]
+
+
+def exchanging(generator: Generator) -> list[Row]:
+    """Another LoRA beside another model, and a caption that was encoded before beside one that was not."""
+    spec, options = generator.spec, SamplingOptions.defaults(generator.spec, steps=1)
+    other = replace(spec, lora=replace(spec.lora, name="again"))
+    slot = GeneratorSlot(Choice(spec), lambda choice: Generator.from_spec(choice.spec, "cpu", choice.memory))
+    slot()
+    switch = lambda i: slot.exchange(Choice(replace(spec, name=f"nano {i}")))
+    swap = lambda i: slot.exchange(Choice(replace(slot.spec, lora=(spec if i % 2 else other).lora)))
+    encode = lambda text: generator._encode(text, options.lora_strength)
+    encode(caption(plausible(0)))
+    met, new = (lambda i: encode(caption(plausible(0)))), (lambda i: encode(caption(plausible(i))))
+    for action in (switch, swap):
+        action(0)
+    return [
+        Row("Another model: release and load nano", median_seconds(switch, range(1, REPEATS + 1)), None, "s"),
+        Row("Another LoRA / another model", alternated(swap, switch, REPEATS), None, "x"),
+        Row("A caption met before / a new one, encoding", alternated(met, new, REPEATS), None, "x"),
     ]
 
 
@@ -185,7 +213,14 @@ def main() -> None:
     start, memory = serving()
     generator = Generator.load("nano", device="cpu")
     *_, drawn = generator.sample(caption(plausible(0)), SamplingOptions.defaults(generator.spec))
-    rows = [start, *drawing(generator), judging(Classifier.load("nano"), drawn.image), reading(), memory]
+    rows = [
+        start,
+        *drawing(generator),
+        *exchanging(generator),
+        judging(Classifier.load("nano"), drawn.image),
+        reading(),
+        memory,
+    ]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(f"{cores} cores ({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}\n")
     print("| Measured | Target, at most | Here | Here / target | Met |\n|---|---|---|---|---|")
