@@ -31,6 +31,15 @@ def load_generator(settings: Settings, choice: Choice):
     return generator
 
 
+def fetch_generator(settings: Settings, choice: Choice, in_use) -> None:
+    """Download what `choice` needs, unless it would not fit in place of what is in use. Raises ModelUnavailable."""
+    from dermaflux import hub, memory
+
+    free = memory.Free.now(settings.torch_device or memory.best_device())
+    memory.plan(choice.spec, free.with_released(in_use.plan if in_use else None), choice.memory)
+    hub.fetch(choice.spec)
+
+
 def with_lent_card(sample):
     """`sample` of a Generator, to be run where ZeroGPU lends a card; the same anywhere else."""
     from dermaflux.ui.context import sentence
@@ -70,7 +79,11 @@ def main() -> None:
     from dermaflux.ui.shell import build_app, launch_options
 
     first = Choice(settings.offered[0], settings.memory)
-    generator = GeneratorSlot(first, lambda choice: load_generator(settings, choice))
+    generator = GeneratorSlot(
+        first,
+        lambda choice: load_generator(settings, choice),
+        lambda choice: fetch_generator(settings, choice, generator.loaded),
+    )
     classifier = once(lambda: load_classifier(settings))
     if spaces and spaces.config.Config.zero_gpu:
         warm(generator)

@@ -19,6 +19,7 @@ from dermaflux.cli_generate import finish, generate
 from dermaflux.cli_sweep import sweep
 from dermaflux.cli_train import train
 from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.text_models import VISION, find_text_model
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -108,26 +109,30 @@ def caption(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="beside MANIFEST; default: MANIFEST")] = None,
     split: Annotated[str | None, typer.Option(help="only the rows of this split")] = None,
+    captioner: Annotated[str, typer.Option(help="appearance, as measured here, or llama")] = "appearance",
+    model: Annotated[str, typer.Option(help="of llama: a Hub id or folder")] = VISION,
+    label_in_prompt: Annotated[bool, typer.Option(help="of llama: name the label, as the method does")] = True,
+    batch: Annotated[int, typer.Option(min=1, help="of llama: images at once")] = 4,
 ) -> None:
-    """Caption the images of a manifest from their measured appearance and known diagnosis: fills the column caption."""
-    import numpy as np
+    """Caption the images of a manifest: fills the columns caption, captioner and caption_faults.
 
-    from dermaflux.caption import caption as worded
-    from dermaflux.data import manifest as manifests
-    from dermaflux.data.captioners import describe
-    from dermaflux.images import open_untrusted
+    An interrupted run continues.
+    """
+    from dermaflux.data import captioning
 
     out = out or manifest
     if out.parent.resolve() != manifest.parent.resolve():
         raise InputError(f"{out} must lie beside {manifest}, as the files of its rows are named from there.")
-    rows, failures = manifests.read(manifest, split), []
-    for number, row in enumerate(tqdm(rows, unit="image", disable=None)):
-        try:
-            image = np.asarray(open_untrusted(row.path))
-            row.values["caption"] = worded(describe(image, row), number)
-        except InputError as error:
-            failures.append((str(row.path), error))
-    manifests.write(out, [row.values for row in rows])
+    if captioner == "appearance":
+        chosen = captioning.of_appearance()
+    elif captioner == "llama":
+        from dermaflux.llama import Describer
+
+        chosen = captioning.of_llama(Describer(find_text_model(model)), label_in_prompt, batch)
+    else:
+        raise InputError(f"--captioner must be appearance or llama, not “{captioner}”.")
+    run = captioning.run(manifest, chosen, out, split)
+    failures = [(str(row.path), error) for row, error in tqdm(run, unit="image", disable=None) if error]
     finish(failures)
 
 

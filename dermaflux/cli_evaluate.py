@@ -66,6 +66,17 @@ Judge = Annotated[
 
 
 @evaluate.command()
+def captions(
+    manifests: Annotated[list[Path], typer.Argument(metavar="CAPTIONED.csv...", help="out of `caption`")],
+) -> None:
+    """Captioners compared: how often they restate the label, and how far they agree with what is measured."""
+    from dermaflux.evaluation import figures
+    from dermaflux.evaluation.captions import compare
+
+    typer.echo(figures.table(compare(manifests)))
+
+
+@evaluate.command()
 def realism(real: Manifest, drawn: Drawn, judge: Judge) -> None:
     """How close the drawn images lie to the training images, and whether they copy them."""
     from dermaflux.data.features import Features

@@ -15,3 +15,8 @@ class ModelUnavailable(DermaFluxError, RuntimeError):
 
 class DataError(DermaFluxError, ValueError):
     """A manifest or data folder is wrong; the message names file, line and column."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what `error` says, or its kind."""
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -10,21 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
-from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 from safetensors import SafetensorError
 
 from dermaflux import __version__, lora
-from dermaflux.errors import ModelUnavailable
+from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.loading import Loaded, first_line, load, out_of_memory
+from dermaflux.loading import Loaded, load, out_of_memory
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.previews import LinearPreview
+from dermaflux.schedule import flux_schedule
 
 CACHED_PROMPTS = 64
 
@@ -105,6 +103,12 @@ class Generator:
             self.spec, self._strength = replace(self.spec, lora=spec), None
             self._prompts.clear()
 
+    def close(self) -> None:
+        """Let go of the model, once the step under way is done; a run that was left unfinished cannot go on."""
+        with self._busy:
+            self.pipe = None
+            self._prompts.clear()
+
     def sample(
         self,
         text: str,
@@ -129,7 +133,7 @@ class Generator:
         finally:
             with self._busy:
                 self._runs -= 1
-                if not self._runs:
+                if self.pipe and not self._runs:
                     self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
 
     def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
@@ -168,7 +172,7 @@ class Generator:
         for first in range(0, len(options.seeds), self.spec.batch):
             seeds = options.seeds[first : first + self.spec.batch]
             latents = self._noise(seeds, options)  # (B, T, D)
-            scheduler = self._schedule(options.steps, latents.shape[1])
+            scheduler = flux_schedule(self.pipe.scheduler, options.steps, latents.shape[1], self._device)
             if source:
                 with self._busy:
                     latents = self._blend(scheduler, latents, source[0], options)
@@ -199,17 +203,6 @@ class Generator:
             draw = lambda g: torch.randn(1, (side // 2) ** 2, 4 * channels, generator=g)
         noise = [draw(torch.Generator(where["device"]).manual_seed(seed)) for seed in seeds]
         return torch.cat(noise).to(self._device, pipe.transformer.dtype)
-
-    def _schedule(self, steps: int, tokens: int) -> FlowMatchEulerDiscreteScheduler:
-        """The shifted Euler schedule of FLUX.1, for `steps` steps and images of `tokens` tokens."""
-        scheduler = FlowMatchEulerDiscreteScheduler.from_config(self.pipe.scheduler.config)
-        config = scheduler.config
-        mu = calculate_shift(
-            tokens, config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift
-        )
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=self._device, mu=mu)
-        scheduler.set_begin_index(0)
-        return scheduler
 
     @torch.inference_mode()
     def _blend(self, scheduler, noise: torch.Tensor, image: Image.Image, options: SamplingOptions) -> torch.Tensor:

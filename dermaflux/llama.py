@@ -12,15 +12,15 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
 from dermaflux import phrases
-from dermaflux.caption import caption, clean, read
-from dermaflux.errors import ModelUnavailable
+from dermaflux.caption import MAX_CHARACTERS, caption, clean, read
+from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.hub import fetch
 from dermaflux.lesion import LABELS, LesionAttributes
-from dermaflux.loading import fetch, first_line
 from dermaflux.memory import Free, best_device
 from dermaflux.text_models import TextModelSpec
 
-FILES = ("*.json", "*.safetensors", "LICENSE*")
-MAX_NEW_TOKENS = 160
+FILES = ("*.json", "*.jinja", "*.safetensors", "LICENSE*")
+MAX_NEW_TOKENS = 400
 SPARE = 1.5
 """GB left to what is computed beside the weights."""
 TASK = (
@@ -35,13 +35,19 @@ PROMPT = (
 REFUSALS = (
     "i can't",
     "i cannot",
+    "i won't",
     "i'm not able",
     "i am not able",
+    "i'm not going to",
     "i'm unable",
     "i am unable",
     "i'm sorry",
+    "sorry",
+    "unfortunately",
     "as an ai",
 )
+DATE = "26 Jul 2024"
+"""What the models' template puts into their instructions; today's would change the answers from day to day."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,10 @@ class _Llama:
         given = dict(local_files_only=True)
         try:
             self.prepare = self.prepares.from_pretrained(folder, **given)
-            self.model = self.auto.from_pretrained(folder, dtype=torch.bfloat16, use_safetensors=True, **given)
-            self.model.to(self.device).eval()
+            given |= dict(dtype=torch.bfloat16, use_safetensors=True, device_map={"": self.device})
+            self.model = self.auto.from_pretrained(folder, **given).eval()
         except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
             raise ModelUnavailable(f"The graphics card has no room for {spec.title}.") from error
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelUnavailable(f"{spec.title} cannot be loaded from {folder}: {first_line(error)}") from error
@@ -75,7 +82,7 @@ class _Llama:
     def _ask_for_room(self) -> None:
         free = Free.now(str(self.device))
         room, where = (free.ram, "memory") if free.card is None else (free.card, "the card's memory")
-        needed = (self.spec.weights.total if self.spec.weights else 0.0) + SPARE
+        needed = self.spec.gigabytes + SPARE
         if room < needed:
             raise ModelUnavailable(
                 f"{self.spec.title} takes about {needed:.0f} GB of {where}, of which {room:.0f} GB are free."
@@ -84,10 +91,16 @@ class _Llama:
     @torch.inference_mode()
     def _answer(self, inputs, tokenizer) -> list[str]:
         inputs = inputs.to(self.device)
-        found = self.model.generate(
-            **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-        return tokenizer.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        try:
+            found = self.model.generate(
+                **inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise ModelUnavailable(f"The graphics card has no room for an answer of {self.spec.title}.") from error
+        answers = tokenizer.batch_decode(found[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        whole = found.shape[1] - inputs["input_ids"].shape[1] < MAX_NEW_TOKENS
+        return [answer.strip() if whole else to_last_sentence(answer) for answer in answers]
 
 
 class Writer(_Llama):
@@ -100,13 +113,12 @@ class Writer(_Llama):
         """
         asked = [{"role": "user", "content": TASK.format(text=caption(attributes))}]
         inputs = self.prepare.apply_chat_template(
-            asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            asked, add_generation_prompt=True, return_tensors="pt", return_dict=True, date_string=DATE
         )
         (answer,) = self._answer(inputs, self.prepare)
         if fault := no_description(answer):
             raise ModelUnavailable(f"{self.spec.title} did not word it. {fault}")
-        opening = phrases.OPENING.format(label=f"{attributes.label} " if attributes.label else "")
-        text = clean(f"{opening} {answer}")
+        text = opened(attributes.label, answer)
         return Worded(text, departures(text, attributes))
 
 
@@ -122,7 +134,9 @@ class Describer(_Llama):
             text = PROMPT.format(label=label) if label else PROMPT.replace("{label} ", "")
             content = [{"type": "image"}, {"type": "text", "text": text}]
             prompts.append(
-                self.prepare.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+                self.prepare.apply_chat_template(
+                    [{"role": "user", "content": content}], add_generation_prompt=True, date_string=DATE
+                )
             )
         tokenizer = self.prepare.tokenizer
         tokenizer.padding_side = "left"
@@ -133,8 +147,21 @@ class Describer(_Llama):
             padding=True,
             return_tensors="pt",
         )
-        answers = [answer.strip() for answer in self._answer(inputs, tokenizer)]
+        answers = self._answer(inputs, tokenizer)
         return [Worded(answer, faults(answer, label)) for answer, label in zip(answers, labels, strict=True)]
+
+
+def opened(label: str | None, answer: str) -> str:
+    """`answer` as a caption behind the published opening, shortened to what a caption may have. Raises InputError."""
+    opening = phrases.OPENING.format(label=f"{label} " if label else "")
+    room = MAX_CHARACTERS - len(opening) - 1
+    return clean(f"{opening} {answer if len(answer) <= room else to_last_sentence(answer[:room])}")
+
+
+def to_last_sentence(answer: str) -> str:
+    """`answer` up to its last full stop, where it has one; for an answer that was cut short."""
+    answer = answer.strip()
+    return answer[: answer.rfind(".") + 1] or answer
 
 
 def faults(answer: str, label: str | None) -> tuple[str, ...]:

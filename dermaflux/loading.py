@@ -1,37 +1,23 @@
 """Fetch a model, load it as memory allows, and put its LoRA on it."""
 
-import errno
 import hashlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import FluxPipeline
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import get_token
 from safetensors import SafetensorError
 from torch import nn
 
 from dermaflux import lora, memory
-from dermaflux.errors import ModelUnavailable
-from dermaflux.hub import HUB_ERRORS
+from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.hub import fetch
 from dermaflux.models import ModelSpec, weight_files
 from dermaflux.single_files import load as load_single_files
-from dermaflux.text_models import TextModelSpec
 
 log = logging.getLogger("dermaflux")
 
-PARTS = ("model_index.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors", "LICENSE*")
-"""The files of a pipeline; beside them a repository may hold the same weights again in other formats."""
 WHOLE = 2**30
 """Files up to this size, bytes, are read whole for their fingerprint; of larger ones, SAMPLES pieces are."""
 SAMPLES, PIECE = 64, 2**20
@@ -95,47 +81,6 @@ def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
     return f"The graphics card ran out of memory. Draw fewer images at once or a smaller size.{way}"
 
 
-def fetch(spec: ModelSpec | TextModelSpec, files: Sequence[str] = PARTS) -> Path:
-    """The folder of the model of `spec`, its `files` downloaded where they are not there; what was interrupted goes on.
-
-    Raises ModelUnavailable with the reason and the way out.
-    """
-    path = Path(spec.source)
-    if path.is_dir():
-        return path
-    if path.is_absolute():
-        raise ModelUnavailable(f"{spec.title} was not found at {path}. Fetch the repository whole, with its assets.")
-    try:
-        return Path(snapshot_download(spec.source, allow_patterns=list(files)))
-    except HUB_ERRORS as error:
-        raise ModelUnavailable(f"{spec.title} could not be downloaded. {_way_out(spec, error)}") from error
-
-
-def _way_out(spec: ModelSpec | TextModelSpec, error: Exception) -> str:
-    page = f"https://huggingface.co/{spec.source}"
-    if isinstance(error, GatedRepoError) and not get_token():
-        return (
-            f"It is gated ({spec.licence}): accept its licence at {page} and set HF_TOKEN to a token of that account."
-        )
-    if isinstance(error, GatedRepoError):
-        return (
-            f"It is gated ({spec.licence}), and the account of your token has no access: accept its licence at {page}."
-        )
-    if isinstance(error, RepositoryNotFoundError):
-        return f"There is no such repository at {page}, or your token (HF_TOKEN) may not read it."
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-        return (
-            "The Hub cannot be reached: the network is down or switched off (HF_HUB_OFFLINE), or the Hub is in "
-            "trouble. Start again later; a download goes on where it stopped."
-        )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        size = f" about {spec.weights.total:.0f} GB" if spec.weights else ""
-        return f"The disk is full. It needs{size} in the Hub's cache (HF_HOME). Free some and start again: it goes on."
-    if isinstance(error, HfHubHTTPError):
-        return f"The Hub answered {error.response.status_code}. Check HF_TOKEN and start again; it goes on."
-    return f"{first_line(error)} Start again; it goes on where it stopped."
-
-
 def fingerprint(folder: Path) -> str:
     """16 hex digits that change with the weights: the Hub's commit, or a SHA-256 of a local folder's weights."""
     if folder.parent.name == "snapshots":
@@ -156,11 +101,6 @@ def fingerprint(folder: Path) -> str:
 
 def _is_pipeline(folder: Path) -> bool:
     return (folder / "model_index.json").exists()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what `error` says, or its kind."""
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
 
 
 def _to_int8(model: nn.Module) -> None:

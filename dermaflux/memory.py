@@ -71,6 +71,12 @@ class Free:
     card: float | None
     ram: float
 
+    def with_released(self, plan: "Plan | None") -> "Free":
+        """What would be free without the model that `plan` loaded, if there is one."""
+        if plan is None:
+            return self
+        return Free(None if self.card is None else self.card + plan.card, self.ram + (0 if plan.card else plan.ram))
+
     @classmethod
     def now(cls, device: str) -> "Free":
         """What is free for `device`. Raises ModelUnavailable if there is no such device."""
@@ -79,7 +85,9 @@ class Free:
         ram = psutil.virtual_memory().available / GB
         try:
             if torch.device(device).type == "cuda":
-                return cls(torch.cuda.mem_get_info(torch.device(device))[0] / GB, ram)
+                where = torch.device(device)
+                unused = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+                return cls((torch.cuda.mem_get_info(where)[0] + unused) / GB, ram)
         except (RuntimeError, AssertionError) as error:
             raise ModelUnavailable(f"The device “{device[:40]}” cannot be used here. Choose cpu, or auto.") from error
         return cls(None if device == "cpu" else ram, ram)
@@ -99,6 +107,10 @@ class Plan:
     way: Way
     card: float
     ram: float
+
+    def fits(self, free: Free) -> bool:
+        """Whether that leaves SPARE of what is free."""
+        return self.ram + SPARE <= free.ram and self.card + SPARE <= (free.card or SPARE)
 
     @property
     def sentence(self) -> str:
@@ -120,8 +132,7 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
             raise ModelUnavailable(f"The memory plan {way.name} needs a package more: pip install {way.package}.")
         return _expected(spec, way)
     plans = [_expected(spec, way) for way in WAYS.values() if _possible(way, free)]
-    fitting = (one for one in plans if one.ram + SPARE <= free.ram and one.card + SPARE <= (free.card or SPARE))
-    if best := next(fitting, None):
+    if best := next((one for one in plans if one.fits(free)), None):
         return best
     raise ModelUnavailable(_too_large(spec, free))
 
@@ -129,9 +140,10 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
 def outlook(spec: ModelSpec, free: Free, asked: str = AUTO) -> str:
     """For people, before anything is fetched: how the model of `spec` would be loaded into `free`, or why not."""
     try:
-        return plan(spec, free, asked).sentence
+        planned = plan(spec, free, asked)
     except ModelUnavailable as error:
         return str(error)
+    return planned.sentence if planned.fits(free) else f"{planned.sentence} That is more than is free."
 
 
 def smaller(than: Plan, spec: ModelSpec) -> Plan | None:

@@ -121,13 +121,19 @@ class Settings:
     share: bool = field(default=False, metadata=_how(_flag, "make a public link through gradio"))
 
     @property
+    def alone(self) -> bool:
+        """Whether the page is served to this machine alone, as far as can be known: not to others, by no proxy."""
+        return self.host in LOOPBACK and not self.share and not self.root_path
+
+    @property
     def offered(self) -> tuple[ModelSpec, ...]:
         """The models that visitors may load, that of the page first: every one where it is served to this machine
-        alone, on other pages those named by `models`."""
-        alone = self.host in LOOPBACK and not self.share
-        others = (MODELS if alone else ()) if self.models == AUTO else names(self.models)
-        first = find_model(self.model, self.lora)
-        return (first, *(spec for spec in map(find_model, others) if spec.name != first.name))
+        alone, on other pages those named by `models`; of several by one name the first."""
+        others = (MODELS if self.alone else ()) if self.models == AUTO else names(self.models)
+        found = {}
+        for spec in (find_model(self.model, self.lora), *map(find_model, others)):
+            found.setdefault(spec.name, spec)
+        return tuple(found.values())
 
     @property
     def torch_device(self) -> str | None:

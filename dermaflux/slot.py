@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from dermaflux.errors import ModelUnavailable
 from dermaflux.memory import AUTO
 from dermaflux.models import ModelSpec
 
@@ -26,10 +27,16 @@ class Choice:
 class GeneratorSlot:
     """Called, it gives the generator of its choice, loading it where it is not; one thread at a time."""
 
-    def __init__(self, choice: Choice, load: "Callable[[Choice], Generator]"):
-        """load: gives the generator of a choice, or raises ModelUnavailable, after which the next use tries again."""
+    def __init__(
+        self,
+        choice: Choice,
+        load: "Callable[[Choice], Generator]",
+        fetch: Callable[[Choice], object] = lambda choice: None,
+    ):
+        """load: gives the generator of a choice, or raises ModelUnavailable, after which the next use tries again.
+        fetch: brings here what `load` will read; it may take long, and refuses before anything is given up."""
         self.choice, self.loaded = choice, None
-        self._load, self._lock = load, threading.RLock()
+        self._load, self._fetch, self._lock = load, fetch, threading.RLock()
 
     @property
     def spec(self) -> ModelSpec:
@@ -38,6 +45,7 @@ class GeneratorSlot:
     def __call__(self) -> "Generator":
         with self._lock:
             if self.loaded is None:
+                _release_memory()
                 self.loaded = self._load(self.choice)
             return self.loaded
 
@@ -46,15 +54,30 @@ class GeneratorSlot:
 
         Raises ModelUnavailable; then the former choice stands, to be loaded again when it is next asked for.
         """
+        self._fetch(choice)
         with self._lock:
             if self.loaded is not None and self._only_lora_changes(choice):
-                self.loaded.use_lora(choice.spec.lora)
+                self._change_lora(choice.spec)
             elif self.loaded is None or choice != self.choice:
-                self.loaded = None
-                _release_memory()
+                if self.loaded is not None:
+                    self._release()
                 self.loaded = self._load(choice)
             self.choice = choice
             return self.loaded
+
+    def _change_lora(self, spec: ModelSpec) -> None:
+        try:
+            self.loaded.use_lora(spec.lora)
+        except ModelUnavailable:
+            raise
+        except Exception:
+            self._release()  # it may be half applied
+            raise
+
+    def _release(self) -> None:
+        self.loaded.close()
+        self.loaded = None
+        _release_memory()
 
     def _only_lora_changes(self, choice: Choice) -> bool:
         bare = lambda one: replace(one, spec=replace(one.spec, lora=None))

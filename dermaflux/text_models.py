@@ -16,15 +16,21 @@ class TextModelSpec:
     licence: str = "as its source says"
     weights: Weights | None = None
 
+    @property
+    def gigabytes(self) -> float:
+        """What its weights take, of 2^30 bytes: as known, or as they lie in its folder."""
+        if self.weights:
+            return self.weights.total
+        return sum(path.stat().st_size for path in Path(self.source).glob("*.safetensors")) / 2**30
 
+
+WRITER, VISION = "meta-llama/Llama-3.2-3B-Instruct", "meta-llama/Llama-3.2-11B-Vision-Instruct"
 _LLAMA_LICENCE = "Llama 3.2 Community License"
 TEXT_MODELS: Mapping[str, TextModelSpec] = {
     spec.source: spec
     for spec in (
-        TextModelSpec("Llama 3.2 3B", "meta-llama/Llama-3.2-3B-Instruct", _LLAMA_LICENCE, Weights(0.0, 6.0, 0.0)),
-        TextModelSpec(
-            "Llama 3.2 11B Vision", "meta-llama/Llama-3.2-11B-Vision-Instruct", _LLAMA_LICENCE, Weights(0.0, 19.9, 0.0)
-        ),
+        TextModelSpec("Llama 3.2 3B", WRITER, _LLAMA_LICENCE, Weights(0.0, 6.0, 0.0)),
+        TextModelSpec("Llama 3.2 11B Vision", VISION, _LLAMA_LICENCE, Weights(0.0, 19.9, 0.0)),
     )
 }
 

@@ -13,6 +13,7 @@ from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.lesion import EXAMPLES
 from dermaflux.models import MODELS, SamplingOptions
+from dermaflux.schedule import flux_schedule
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
 
@@ -187,7 +188,7 @@ def test_the_schedule_is_that_of_the_original_flux(base, size):
     t = np.linspace(1, 0, 21)
     with np.errstate(divide="ignore"):
         theirs = np.exp(mu) / (np.exp(mu) + 1 / t - 1)
-    assert np.abs(base._schedule(20, tokens).sigmas.numpy() - theirs).max() < 1e-6
+    assert np.abs(flux_schedule(base.pipe.scheduler, 20, tokens).sigmas.numpy() - theirs).max() < 1e-6
 
 
 def test_a_recipe_draws_the_same_pixels_again(tiny_generator):

@@ -87,6 +87,15 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         Writer(TextModelSpec("Nothing", str(tmp_path)), "cpu")
 
 
+def test_an_answer_cut_short_ends_with_its_last_sentence():
+    assert llama.to_last_sentence(" It is dark. The border is ") == "It is dark."
+    assert llama.to_last_sentence("no end") == "no end"
+
+
+def test_a_folder_is_as_large_as_its_weights(writer):
+    assert 0 < find_text_model(writer.spec.source).gigabytes < 0.01
+
+
 def test_a_refusal_leaves_the_template(writer, monkeypatch):
     monkeypatch.setattr(writer, "_answer", lambda *_: ["I cannot help with that."])
     with pytest.raises(ModelUnavailable, match="It refuses: “I cannot help"):

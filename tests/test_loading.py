@@ -11,6 +11,7 @@ import tiny
 import torch
 from safetensors.torch import save_file
 
+from dermaflux import hub as the_hub
 from dermaflux import loading, lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator, Sample
@@ -45,9 +46,9 @@ def hub(monkeypatch, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address, fetch = f"http://127.0.0.1:{server.server_port}", huggingface_hub.snapshot_download
     monkeypatch.setattr(
-        loading, "snapshot_download", lambda *args, **more: fetch(*args, **more, endpoint=address, cache_dir=tmp_path)
+        the_hub, "snapshot_download", lambda *args, **more: fetch(*args, **more, endpoint=address, cache_dir=tmp_path)
     )
-    monkeypatch.setattr(loading, "get_token", lambda: None)
+    monkeypatch.setattr(the_hub, "get_token", lambda: None)
     yield server
     server.shutdown()
 
@@ -69,25 +70,25 @@ def hub(monkeypatch, tmp_path):
 )
 def test_what_the_hub_refuses_is_said_with_the_way_out(hub, monkeypatch, status, code, token, said):
     hub.RequestHandlerClass.status, hub.RequestHandlerClass.code = status, code
-    monkeypatch.setattr(loading, "get_token", lambda: token)
+    monkeypatch.setattr(the_hub, "get_token", lambda: token)
     with pytest.raises(ModelUnavailable, match=said):
-        loading.fetch(FLUX)
+        the_hub.fetch(FLUX)
 
 
 def test_a_dead_network_is_said(hub):
     hub.shutdown()
     hub.server_close()
     with pytest.raises(ModelUnavailable, match="network is down"):
-        loading.fetch(FLUX)
+        the_hub.fetch(FLUX)
 
 
 def test_a_full_disk_is_said_with_the_size_and_that_it_resumes(monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(loading, "snapshot_download", full)
+    monkeypatch.setattr(the_hub, "snapshot_download", full)
     with pytest.raises(ModelUnavailable, match=r"disk is full. It needs about 3[12] GB .* goes on"):
-        loading.fetch(FLUX)
+        the_hub.fetch(FLUX)
 
 
 def draw(generator: Generator, **changes) -> np.ndarray:

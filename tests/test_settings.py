@@ -65,6 +65,7 @@ def test_a_bad_value_is_refused_naming_where_it_came_from(argv, environ, named):
         (["--model", "flux1-dev"], ["flux1-dev", "nano", "flux1-schnell"]),
         (["--host", "0.0.0.0"], ["nano"]),
         (["--share"], ["nano"]),
+        (["--root-path", "/dermaflux"], ["nano"]),
         (["--host", "0.0.0.0", "--models", "flux1-schnell, nano"], ["nano", "flux1-schnell"]),
         (["--models", ""], ["nano"]),
     ],

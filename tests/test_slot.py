@@ -89,6 +89,32 @@ def test_after_a_failure_the_former_model_is_there_when_it_is_asked_for(slot, sp
     assert [choice.spec.name for choice in loads.chosen] == ["tiny", "missing", "tiny"]
 
 
+def test_what_cannot_be_fetched_costs_nothing(slot, spec):
+    former, _ = slot
+    generator = former()
+
+    def fails(choice):
+        raise ModelUnavailable("There is no network.")
+
+    guarded = GeneratorSlot(former.choice, lambda choice: generator, fails)
+    assert guarded() is generator
+    with pytest.raises(ModelUnavailable):
+        guarded.exchange(Choice(replace(spec, name="other")))
+    assert guarded.loaded is generator and pixels(generator).size
+
+
+def test_a_run_left_unfinished_does_not_keep_the_old_model(slot, spec):
+    slot, _ = slot
+    generator = slot()
+    unfinished = generator.sample(TEXT, SamplingOptions.defaults(spec, steps=4))
+    next(unfinished)
+    old = weakref.ref(generator.pipe.transformer)
+    slot.exchange(Choice(replace(spec, name="other")))
+    gc.collect()
+    assert old() is None
+    unfinished.close()
+
+
 def test_a_lora_that_cannot_be_read_changes_nothing(slot, spec, tmp_path):
     slot, _ = slot
     generator, before = slot(), pixels(slot())

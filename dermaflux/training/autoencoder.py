@@ -76,11 +76,12 @@ def train(pixels: torch.Tensor, teacher: Taef2, out: Path, options: AutoencoderO
         encoder.compile()
         decoder.compile()
     encoder, decoder, optimizer, schedule = accelerator.prepare(encoder, decoder, optimizer, schedule)
+    teacher = teacher.to(accelerator.device)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
 
     def step(_: int) -> dict[str, float]:
-        x = augment(pixels, options.batch)
+        x = augment(pixels, options.batch).to(accelerator.device)
         z = teacher.encode(x)
         wanted = target(x, teacher.decode(z), options.sharp)
         with accelerator.autocast():

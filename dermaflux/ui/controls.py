@@ -34,12 +34,12 @@ from dermaflux.ui import fields
 START = "Two-tone nevus"
 UNSPECIFIED = "Not specified"
 _ABOUT = {
-    "diagnosis": None,
-    "structures": None,
-    "size_mm": None,
-    "site": None,
+    "diagnosis": "",
+    "structures": "",
+    "size_mm": "",
+    "site": "",
     "tone": "Monk scale, 1 lightest to 10 darkest",
-    "capture": None,
+    "capture": "",
     "artefacts": "Seen in many real photographs",
 }
 """What is said of the attributes that a model may not honour, where it does."""

@@ -4,9 +4,10 @@ from html import escape
 
 import gradio as gr
 
+from dermaflux.errors import InputError
 from dermaflux.lesion import LABELS
 from dermaflux.slot import once
-from dermaflux.text_models import find_text_model
+from dermaflux.text_models import VISION, WRITER, find_text_model
 from dermaflux.ui import fields
 from dermaflux.ui.classify import picture
 from dermaflux.ui.context import MODEL_EVENT, PRIVATE, Context, say
@@ -21,7 +22,7 @@ def build_writer(context: Context, form: Form) -> None:
     with gr.Accordion("Word it with Llama 3.2", open=False):
         hint = "Free prose of the form's attributes. What it adds or changes is named below the caption."
         button = gr.Button("Word it", elem_id="df-word", interactive=bool(source), min_width=120)
-        gr.HTML(_hint(hint, source, "writer", "meta-llama/Llama-3.2-3B-Instruct"))
+        gr.HTML(_hint(hint, source, "writer", WRITER))
     if not source:
         return
     writer = once(lambda: _writer(context))
@@ -45,7 +46,7 @@ def build_describer(context: Context, image: gr.Image) -> None:
             "Asked as the method asks. A label in the question is often restated instead of what is visible: "
             "compare the two answers."
         )
-        gr.HTML(_hint(hint, source, "describer", "meta-llama/Llama-3.2-11B-Vision-Instruct"))
+        gr.HTML(_hint(hint, source, "describer", VISION))
         label = gr.Radio([(name.capitalize(), name) for name in LABELS], value=LABELS[0], label="Label in the question")
         button = gr.Button("Describe this image", elem_id="classify-describe", interactive=bool(source))
         plain, told = (
@@ -56,6 +57,8 @@ def build_describer(context: Context, image: gr.Image) -> None:
     describer = once(lambda: _describer(context))
 
     def describe(value, name: str) -> list[str]:
+        if name not in LABELS:
+            raise InputError(f"The label must be one of {', '.join(LABELS)}.")
         shown = picture(value)
         found = (describer().describe([shown], [one])[0] for one in (None, name))
         return ["\n".join((one.text, *(f"[{fault}]" for fault in one.faults))) for one in found]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from pathlib import Path
 
 import gradio as gr
 
@@ -13,10 +14,12 @@ from dermaflux.models import LoraSpec, ModelSpec
 from dermaflux.settings import names
 from dermaflux.slot import Choice
 from dermaflux.ui import stage
-from dermaflux.ui.context import LIVE, MODEL_EVENT, PRIVATE, Context, Suited, sentence
+from dermaflux.ui.context import LIVE, MODEL_EVENT, PRIVATE, Context, Suited, say, sentence
 from dermaflux.ui.runs import OFF, ON, QUIET
 
 OWN, NONE = "own", "none"
+LOOK_EVERY = 15.0
+BUSY = "Too many visitors wait for the model. Try again in a moment."
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def build(context: Context) -> Chooser | None:
             ),
             lora=gr.Dropdown(_loras(context, spec), value=_worn(context), label="LoRA", elem_id="df-lora"),
             memory=gr.Dropdown(
-                [("Chosen for this machine", AUTO), *((way.title, name) for name, way in WAYS.items())],
+                [("Chosen for this machine", AUTO), *((WAYS[name].title, name) for name in _ways(context))],
                 value=context.generator.choice.memory,
                 label="How weights are kept",
                 elem_id="df-memory",
@@ -60,67 +63,65 @@ def build(context: Context) -> Chooser | None:
 
 
 def wire(context: Context, app: gr.Blocks, chooser: Chooser, suited: Sequence[Suited]) -> None:
-    """Connect the menu; what `suited` names follows the model in use, also on a page that is opened later."""
-    first = context.generator.choice
+    """Connect the menu; what `suited` names follows the model in use, on every page, within LOOK_EVERY seconds."""
     components = [component for one in suited for component in one.components]
     follow = lambda: [value for one in suited for value in one.values(context.spec)]
-    still, own = [gr.skip()] * len(components), [*chooser.inputs, chooser.facts]
+    seen = gr.State(context.generator.choice)
+    own, still = [seen, *chooser.inputs, chooser.facts], [gr.skip()] * (len(components) + 1)
 
     def tell(*chosen) -> str:
-        try:
-            choice = _choice(context, *chosen)
-        except InputError as error:
-            return facts(context.spec, str(error))
+        choice = _choice(context, *chosen)
         return facts(choice.spec, outlook(context, choice.spec, choice.memory))
 
     def turn(name: str, worn: str, kept: str) -> tuple:
         spec = _offered(context, name)
-        return gr.Dropdown(choices=_loras(context, spec), value=OWN if spec.lora else NONE), tell(name, OWN, kept)
+        worn = OWN if spec.lora else NONE
+        return gr.Dropdown(choices=_loras(context, spec), value=worn), tell(name, worn, kept)
 
-    def load(*chosen, progress=gr.Progress(track_tqdm=True)) -> Iterator[list]:  # noqa: B008
+    def load(name: str, worn: str, kept: str, progress=gr.Progress(track_tqdm=True)) -> Iterator[list]:  # noqa: B008
         try:
-            choice = _choice(context, *chosen)
+            choice = _choice(context, name, worn, kept)
             yield [stage.status(f"Loading {choice.spec.title}.", 0), OFF, *still]
             used = context.generator.exchange(choice)
             said = [f"{choice.spec.title} is in use. {used.plan.sentence}", used.adapter.warning]
-            yield [stage.status(" ".join(filter(None, said))), ON, *follow()]
+            yield [stage.status(" ".join(filter(None, said))), ON, choice, *follow()]
         except Exception as error:
             refused = sentence(error)
             gr.Warning(refused.message, title=refused.title)
             kept = f"{context.spec.title} stays in use. " if isinstance(error, ModelUnavailable) else ""
             yield [stage.status(f"{kept}{refused.message}"), ON, *still]
 
-    def opened() -> list:
+    def look(known: Choice) -> list:
         choice = context.generator.choice
-        if choice == first:
+        if choice == known:
             return [gr.skip()] * (len(own) + len(components))
         lora = gr.Dropdown(choices=_loras(context, choice.spec), value=_worn(context))
-        return [choice.spec.name, lora, choice.memory, facts(choice.spec), *follow()]
+        return [choice, choice.spec.name, lora, choice.memory, facts(choice.spec), *follow()]
 
-    chooser.model.input(turn, chooser.inputs, [chooser.lora, chooser.facts], **LIVE)
-    gr.on([chooser.lora.input, chooser.memory.input], tell, chooser.inputs, chooser.facts, **LIVE)
-    chooser.load.click(
+    chooser.model.input(say(turn), chooser.inputs, [chooser.lora, chooser.facts], **LIVE)
+    gr.on([chooser.lora.input, chooser.memory.input], say(tell), chooser.inputs, chooser.facts, **LIVE)
+    asked = chooser.load.click(
         lambda: (stage.status("Waiting for the model.", 0), OFF), None, [chooser.status, chooser.load], **QUIET
     ).then(
         load,
         chooser.inputs,
-        [chooser.status, chooser.load, *components],
+        [chooser.status, chooser.load, seen, *components],
         show_progress="full",
         show_progress_on=chooser.status,
         **MODEL_EVENT,
         **PRIVATE,
     )
-    app.load(opened, None, [*own, *components], **QUIET)
+    asked.failure(lambda: (stage.status(BUSY), ON), None, [chooser.status, chooser.load], **QUIET)
+    for happens in (app.load, gr.Timer(LOOK_EVERY).tick):
+        happens(look, seen, [*own, *components], **QUIET)
 
 
 def facts(spec: ModelSpec, expected: str = "") -> str:
     """What is known of a model before it is fetched, as HTML; expected: the memory that it would take."""
     title = f"{escape(spec.title)}, {escape(spec.licence)}. {escape(spec.licence_note)}"
-    gated = (
-        f' Its licence is accepted at <a href="https://huggingface.co/{spec.source}">its page</a>.'
-        if spec.gated
-        else ""
-    )
+    page = f"https://huggingface.co/{escape(spec.source)}"
+    gated = f' Its licence is accepted at <a href="{page}" target="_blank" rel="noopener">its page</a>.'
+    gated = gated if spec.gated and not Path(spec.source).is_absolute() else ""
     lora = f"<p>LoRA: {escape(spec.lora.title)}, {escape(spec.lora.licence)}.</p>" if spec.lora else ""
     needs = f"<p>Download: {download(spec)}. {escape(expected)}</p>"
     return f'<div class="df-hint" role="status" aria-live="polite"><p>{title}{gated}</p>{lora}{needs}</div>'
@@ -133,11 +134,12 @@ def download(spec: ModelSpec) -> str:
 
 def outlook(context: Context, spec: ModelSpec, asked: str) -> str:
     """How the model of `spec` would be loaded on this machine as it is now, or why it cannot be."""
+    loaded = context.generator.loaded
     try:
         free = memory.Free.now(context.settings.torch_device or memory.best_device())
     except ModelUnavailable as error:
         return str(error)
-    return memory.outlook(spec, free, asked)
+    return memory.outlook(spec, free.with_released(loaded.plan if loaded else None), asked)
 
 
 def _choice(context: Context, name: str, lora: str, kept: str) -> Choice:
@@ -145,11 +147,22 @@ def _choice(context: Context, name: str, lora: str, kept: str) -> Choice:
     spec = _offered(context, name)
     if lora not in (value for _, value in _loras(context, spec)):
         raise InputError("This page does not offer that LoRA.")
-    if kept not in (AUTO, *WAYS):
-        raise InputError(f"The memory plan must be {AUTO} or one of {', '.join(WAYS)}.")
+    if kept not in (AUTO, *_ways(context)):
+        raise InputError(f"The memory plan must be one of {', '.join((AUTO, *_ways(context)))}.")
     if lora == OWN:
         return Choice(spec, kept)
-    return Choice(replace(spec, lora=None if lora == NONE else LoraSpec("custom", lora, lora, "see its source")), kept)
+    custom = LoraSpec("custom", _title(lora), lora, "see its source")
+    return Choice(replace(spec, lora=None if lora == NONE else custom), kept)
+
+
+def _ways(context: Context) -> list[str]:
+    """The ways to keep weights that may be asked for: all of one's own machine, on other pages that of its owner."""
+    return list(WAYS) if context.settings.alone else [name for name in WAYS if name == context.settings.memory]
+
+
+def _title(lora: str) -> str:
+    """A LoRA's Hub id, or the name of its file."""
+    return Path(lora).name if Path(lora).is_absolute() else lora
 
 
 def _offered(context: Context, name: str) -> ModelSpec:
@@ -165,7 +178,7 @@ def _loras(context: Context, spec: ModelSpec) -> list[tuple[str, str]]:
     return [
         *([(own.title, OWN)] if own else []),
         ("None", NONE),
-        *((one, one) for one in names(context.settings.loras)),
+        *((_title(one), one) for one in names(context.settings.loras)),
     ]
 
 

@@ -1,0 +1,113 @@
+"""Caption a manifest: row by row, checked, each with its captioner's name; what is done outlives an interruption."""
+
+import csv
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dermaflux import __version__
+from dermaflux.caption import caption
+from dermaflux.data import manifest
+from dermaflux.data.captioners import describe
+from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.images import open_untrusted
+
+COLUMNS = (*manifest.COLUMNS, "captioner", "caption_faults")
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """name: with its version, kept beside each caption. caption: gives captions and their faults for images with their
+    rows and places in the manifest. batch: how many images at once."""
+
+    name: str
+    caption: Callable[[Sequence[Image.Image], Sequence[manifest.Row], Sequence[int]], list[tuple[str, tuple[str, ...]]]]
+    batch: int = 1
+
+
+def of_appearance() -> Captioner:
+    """Words what is measured, and the known diagnosis, in the published form."""
+
+    def word(images, rows, places) -> list[tuple[str, tuple[str, ...]]]:
+        return [
+            (caption(describe(np.asarray(image), row), place), ())
+            for image, row, place in zip(images, rows, places, strict=True)
+        ]
+
+    return Captioner(f"appearance {__version__}", word)
+
+
+def of_llama(describer, label_in_prompt: bool, batch: int = 4) -> Captioner:
+    """Asks a `llama.Describer`; the published opening, which names the label, stands before its answer."""
+
+    from dermaflux.llama import opened
+
+    def ask(images, rows, places) -> list[tuple[str, tuple[str, ...]]]:
+        found = describer.describe(images, [row.label if label_in_prompt else None for row in rows])
+        return [(opened(row.label, one.text), one.faults) for row, one in zip(rows, found, strict=True)]
+
+    how = "with" if label_in_prompt else "without"
+    return Captioner(f"{describer.spec.source}, {how} the label in its prompt", ask, batch)
+
+
+def run(
+    path: Path, captioner: Captioner, out: Path, split: str | None = None
+) -> Iterator[tuple[manifest.Row, DermaFluxError | None]]:
+    """Caption the rows of the manifest at `path` into `out`, yielding each with what stood in its way, if anything.
+
+    What is done is kept beside `out`, in a file that ends in .part, from which the same captioner goes on. Raises
+    DataError for a manifest that cannot be read.
+    """
+    rows, kept = manifest.read(path, split), out.with_suffix(f"{out.suffix}.part")
+    done = _done(kept, captioner.name)
+    with kept.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        for first in range(0, len(rows), captioner.batch):
+            some = list(enumerate(rows[first : first + captioner.batch], first))
+            todo = [(place, row) for place, row in some if row.values["file"] not in done]
+            for row, text, faults, error in _captioned(captioner, todo):
+                if error is None:
+                    writer.writerow((captioner.name, row.values["file"], text, " ".join(faults)))
+                    stream.flush()
+                    done[row.values["file"]] = text, " ".join(faults)
+                yield row, error
+            yield from ((row, None) for place, row in some if (place, row) not in todo)
+    for row in rows:
+        text, faults = done.get(row.values["file"], ("", ""))
+        row.values.update(caption=text, captioner=captioner.name if text else "", caption_faults=faults)
+    manifest.write(out, [row.values for row in rows], COLUMNS)
+    kept.unlink()
+
+
+def _captioned(captioner: Captioner, todo: Sequence[tuple[int, manifest.Row]]):
+    """Each row of `todo` with its caption and faults, or with the error that stood in the way."""
+    opened = []
+    for place, row in todo:
+        try:
+            opened.append((place, row, open_untrusted(row.path)))
+        except InputError as error:
+            yield row, "", (), error
+    if not opened:
+        return
+    places, rows, images = zip(*opened, strict=True)
+    try:
+        found = captioner.caption(images, rows, places)
+    except InputError as error:
+        yield from ((row, "", (), error) for row in rows)
+        return
+    for row, (text, faults) in zip(rows, found, strict=True):
+        yield row, text, faults, None
+
+
+def _done(kept: Path, name: str) -> dict[str, tuple[str, str]]:
+    """Captions and faults by file that `name` has written to `kept`; a line cut short is cut off."""
+    if not kept.exists():
+        return {}
+    data = kept.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    kept.write_bytes(whole)
+    lines = csv.reader(whole.decode("utf-8").splitlines())
+    return {file: (text, faults) for by, file, text, faults in lines if by == name}

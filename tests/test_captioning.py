@@ -1,0 +1,136 @@
+"""Captioning a manifest: resumed, checked, compared; Llama 3.2 with random weights."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import tiny_llama
+from PIL import Image
+from typer.testing import CliRunner
+
+from dermaflux import phantom
+from dermaflux.caption import parse
+from dermaflux.cli import app
+from dermaflux.data import captioning, manifest
+from dermaflux.errors import DataError
+from dermaflux.evaluation import captions
+from dermaflux.lesion import LesionAttributes
+
+LESION = LesionAttributes("benign", asymmetry=0, border=0, colours=("dark brown",), size_mm=8, tone=3)
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """A manifest of four phantoms and a file that is none."""
+    for seed in range(4):
+        Image.fromarray(phantom.draw(LESION, seed, 128).image).save(tmp_path / f"{seed}.png")
+    (tmp_path / "4.png").write_bytes(b"")
+    labels = ("benign", "malignant", "benign", "malignant", "benign")
+    rows = [{"file": f"{seed}.png", "label": label} for seed, label in enumerate(labels)]
+    manifest.write(tmp_path / "manifest.csv", rows)
+    return tmp_path / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    return tiny_llama.describer(tmp_path_factory.mktemp("describer"))
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def captioned(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_caption_names_its_captioner_and_what_cannot_be_read_has_none(images):
+    result = run("caption", images)
+    assert result.exit_code == 1 and "4.png" in result.stderr
+    found = captioned(images)
+    assert [row["captioner"].split()[0] for row in found[:4]] == ["appearance"] * 4
+    assert found[4]["caption"] == found[4]["captioner"] == ""
+    assert parse(found[0]["caption"]).label == "benign"
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_short(images, cut):
+    out, asked = images.with_name("out.csv"), []
+    plain = captioning.of_appearance()
+
+    def noted(pictures, rows, places):
+        asked.extend(places)
+        return plain.caption(pictures, rows, places)
+
+    watched = captioning.Captioner(plain.name, noted)
+    first = captioning.run(images, watched, out)
+    for _ in range(2):
+        next(first)
+    first.close()
+    assert not out.exists()
+    kept = out.with_suffix(".csv.part")
+    kept.write_bytes(kept.read_bytes()[: -cut or None])
+    list(captioning.run(images, watched, out))
+    assert asked == [0, 1, *range(2 if cut == 0 else 1, 4)]
+    list(captioning.run(images, plain, images.with_name("whole.csv")))
+    assert captioned(out) == captioned(images.with_name("whole.csv")) and not kept.exists()
+
+
+def test_another_captioner_does_not_take_over_what_one_left_unfinished(images):
+    out, plain = images.with_name("out.csv"), captioning.of_appearance()
+    first = captioning.run(images, captioning.Captioner("someone else", plain.caption), out)
+    next(first)
+    first.close()
+    list(captioning.run(images, plain, out))
+    assert {row["captioner"] for row in captioned(out) if row["caption"]} == {plain.name}
+
+
+@pytest.mark.parametrize("how", ["with", "without"])
+def test_llama_captions_open_as_published_and_say_how_it_was_asked(how, images, llama):
+    flag = "--label-in-prompt" if how == "with" else "--no-label-in-prompt"
+    result = run("caption", images, "--captioner", "llama", "--model", llama, flag, "--batch", 3)
+    assert result.exit_code == 1 and "4.png" in result.stderr and "3.png" not in result.stderr
+    found = captioned(images)
+    assert found[1]["caption"].startswith("This photo depicts a malignant lesion. Here's a description of the mole: ")
+    assert {row["captioner"] for row in found[:4]} == {f"{llama}, {how} the label in its prompt"}
+
+
+def test_an_unknown_captioner_is_refused(images):
+    result = run("caption", images, "--captioner", "me")
+    assert result.exit_code == 2 and "appearance or llama" in result.stderr
+
+
+def test_captions_of_what_is_measured_agree_with_it_and_wrong_ones_do_not(images):
+    run("caption", images)
+    right = {one.name.partition(": ")[2]: one.value for one in captions.of_manifest(images)}
+    assert right["asymmetry as measured, where named, share"] == right["colours as measured, F1"] == 1
+    assert right["has faults, share"] == 0
+    rows = captioned(images)
+    for row in rows[:4]:
+        row["caption"] = "This photo depicts a benign lesion. It is asymmetric in both axes. The pigment is red."
+    manifest.write(images, rows, captioning.COLUMNS)
+    wrong = {one.name.partition(": ")[2]: one.value for one in captions.of_manifest(images)}
+    assert wrong["asymmetry as measured, where named, share"] == wrong["colours as measured, F1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "said"),
+    [
+        ("This photo depicts a malignant lesion. Here's a description of the mole: It is dark.", "malignant", False),
+        (
+            "This photo depicts a malignant lesion. Here's a description of the mole: It looks malignant.",
+            "malignant",
+            True,
+        ),
+        ("It may well be a melanoma.", "malignant", True),
+        ("It may well be a melanoma.", "benign", False),
+    ],
+)
+def test_a_caption_restates_its_label_only_behind_its_opening(text, label, said):
+    assert captions.restates(text, label) is said
+
+
+def test_a_manifest_without_captions_is_refused(images):
+    with pytest.raises(DataError, match="has no captions"):
+        captions.compare([images])
