@@ -14,6 +14,7 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperGroup
 
+from dermaflux.cli_data import data
 from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_generate import finish, generate
 from dermaflux.cli_sweep import sweep
@@ -49,6 +50,7 @@ app = typer.Typer(
 )
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(data, name="data")
 app.command()(generate)
 app.command()(sweep)
 

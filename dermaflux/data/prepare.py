@@ -1,0 +1,178 @@
+"""A public set as its owner ships it -> a manifest."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dermaflux.data import manifest
+from dermaflux.data.registry import Source
+from dermaflux.errors import DataError
+from dermaflux.lesion import SITES
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+ASIDE = ("superpixel", "segmentation", "mask", "__macosx")
+"""What the names of files that are no photographs hold."""
+_SITES = {
+    "head and neck": "head neck face scalp nose ear lip",
+    "trunk": "torso trunk back chest abdomen",
+    "upper extremity": "upper arm forearm hand",
+    "lower extremity": "lower thigh foot leg",
+    "anogenital": "genital anogenital",
+}
+LESION = "lesion_id"
+TRUE = ("1", "1.0", "true", "True")
+
+
+@dataclass
+class Prepared:
+    """The rows of a manifest, and what was left out: each reason with how often, and where to look first."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+
+    def leave_out(self, reason: str, where: str) -> None:
+        self.left_out[reason] += 1
+        self.first.setdefault(reason, where)
+
+    def lines(self) -> list[str]:
+        """The counts, for people."""
+        labels = Counter(row["label"] for row in self.rows)
+        kept = ", ".join(f"{count} {label}" for label, count in sorted(labels.items())) or "none"
+        lines = [f"{len(self.rows)} images: {kept}."]
+        return lines + [
+            f"{count} left out: {reason}, first {self.first[reason]}." for reason, count in self.left_out.most_common()
+        ]
+
+
+def prepare(source: Source, folder: Path, root: Path) -> Prepared:
+    """The manifest rows of `source` as it lies unpacked in `folder`, with files named from `root`.
+
+    Left out are images whose diagnosis is doubtful or unknown, that are named but not there, or there but not named.
+    Raises DataError if metadata or a column of them is missing, or if `folder` is not in `root`.
+    """
+    folder, root = folder.resolve(), root.resolve()
+    if not folder.is_relative_to(root):
+        raise DataError(f"{folder} must lie in {root}, the manifest's folder, from where its rows name files.")
+    images, prepared = _images(folder), Prepared()
+    rows = _of_tables(source, folder, images, prepared) if source.tables else _of_folders(source, images, prepared)
+    for path, row in rows:
+        row |= {"file": path.relative_to(root).as_posix(), "source": source.name, "licence": source.licence}
+        prepared.rows.append(row)
+    return prepared
+
+
+def _of_folders(source: Source, images: dict[str, Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
+    for path in sorted(set(images.values())):
+        name = next((part for part in reversed(path.parts[:-1]) if part.lower() in source.folders), None)
+        if name is None:
+            prepared.leave_out(f"not in a folder called {' or '.join(source.folders)}", path.name)
+            continue
+        split = next((part for part in path.parts if part in ("train", "val", "test")), "")
+        yield path, _row(*source.folders[name.lower()]) | {"split": split}
+
+
+def _of_tables(
+    source: Source, folder: Path, images: dict[str, Path], prepared: Prepared
+) -> Iterator[tuple[Path, dict]]:
+    named = set()
+    for where, values in _joined(source, folder):
+        name = values[source.image].strip()
+        path = images.get(_stem(name))
+        if path is None:
+            prepared.leave_out("named, but no such file", f"{where} ({name})")
+            continue
+        named.add(path)
+        said = _diagnosis(source, values, where)
+        if said not in source.meanings:
+            prepared.leave_out(f"unknown diagnosis “{said}”", where)
+            continue
+        label, diagnosis = source.meanings[said]
+        if label is None:
+            prepared.leave_out(f"doubtful diagnosis “{said}”", where)
+            continue
+        others = {own: values.get(theirs, "").strip() for own, theirs in source.columns.items()}
+        if "site" in others:
+            others["site"] = find_site(others["site"])
+        yield path, _row(label, diagnosis) | others
+    for path in sorted(set(images.values()) - named):
+        prepared.leave_out("a file that no table names", path.name)
+
+
+def _row(label: str | None, diagnosis: str | None) -> dict[str, object]:
+    return {"label": label, "diagnosis": diagnosis or ""}
+
+
+def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of all tables, those of one image as one, each with the place of its first line. A table without the
+    column of images, but with that of lesions, tells of every image of a lesion."""
+    paths = sorted({path for pattern in source.tables for path in folder.rglob(pattern) if path.is_file()})
+    if not paths:
+        raise DataError(f"{folder} holds no {' or '.join(source.tables)}, the metadata of {source.title}.")
+    wanted = {source.image, LESION, *source.diagnosis, *source.columns.values()}
+    rows, places, of_lesions = {}, {}, {}
+    for path in paths:
+        reader = _reader(path)
+        columns = reader.fieldnames or ()
+        if source.image not in columns and LESION not in columns:
+            raise DataError(f"{path}, line 1: the column “{source.image}” is missing.")
+        for values in reader:
+            values = {name: values[name] or "" for name in columns if name in wanted}
+            if source.image in columns:
+                name = values[source.image].strip()
+                places.setdefault(name, f"{path.name}, line {reader.line_num}")
+                rows[name] = rows.get(name, {}) | values
+            else:
+                of_lesions[values[LESION]] = of_lesions.get(values[LESION], {}) | values
+    for name, values in rows.items():
+        yield places[name], of_lesions.get(values.get(LESION), {}) | values
+
+
+def _reader(path: Path) -> csv.DictReader:
+    """The lines of a table whose columns are parted by commas or tabs."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}.") from error
+    tabs = bool(lines) and "\t" in lines[0] and "," not in lines[0]
+    return csv.DictReader(lines, delimiter="\t" if tabs else ",")
+
+
+def _diagnosis(source: Source, values: dict[str, str], where: str) -> str:
+    missing = [name for name in source.diagnosis if name and name not in values]
+    if missing:
+        raise DataError(f"{where}: the column “{missing[0]}” is missing.")
+    if len(source.diagnosis) == 1:
+        said = values[source.diagnosis[0]].strip()
+        return next((known for known in source.meanings if known.lower() == said.lower()), said)
+    chosen = [name for name in source.diagnosis if name and values[name].strip() in TRUE]
+    return chosen[0] if len(chosen) == 1 else "" if not chosen else "; ".join(chosen)
+
+
+def find_site(text: str) -> str:
+    """One of lesion.SITES for an owner's name of a place on the body; empty where there is none."""
+    words = text.lower().replace("/", " ").split()
+    found = next((site for site, known in _SITES.items() if set(words) & set(known.split())), "")
+    return found if found in SITES else ""
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The photographs in `folder` by the stems of their names; of several by one name the first."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in IMAGES and not any(word in path.as_posix().lower() for word in ASIDE):
+            found.setdefault(_stem(path.name), path)
+    return found
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem if Path(name).suffix.lower() in IMAGES else name
+
+
+def write(prepared: Prepared, out: Path) -> None:
+    """Write the manifest. Raises DataError if nothing is left to write."""
+    if not prepared.rows:
+        raise DataError(f"Nothing is left to write. {' '.join(prepared.lines()[1:])}".strip())
+    manifest.write(out, prepared.rows)
