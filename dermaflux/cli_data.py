@@ -58,6 +58,62 @@ def prepare(
     typer.echo("\n".join(found.lines()))
 
 
+@data.command()
+def merge(
+    manifests: Annotated[list[Path], typer.Argument(metavar="MANIFEST.csv...")],
+    out: Annotated[Path, typer.Option(metavar="MANIFEST.csv", help="in a folder above all images")],
+) -> None:
+    """Put manifests together; an image that is in several comes once."""
+    from dermaflux.data import curate, manifest
+
+    rows = curate.merge(manifests, out)
+    manifest.write(out, rows)
+    typer.echo(f"{len(rows)} images.")
+
+
+@data.command()
+def split(
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    train: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.7,
+    val: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.15,
+    test: Annotated[float, typer.Option(min=0.0, max=1.0)] = 0.15,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="beside MANIFEST; default: MANIFEST")] = None,
+) -> None:
+    """Split a manifest: labels are spread alike, and no patient or lesion is in two splits."""
+    from collections import Counter
+
+    from dermaflux.data import curate, manifest
+
+    out = out or path
+    if out.parent.resolve() != path.parent.resolve():
+        raise InputError(f"{out} must lie beside {path}, as the files of its rows are named from there.")
+    shares = {name: share for name, share in (("train", train), ("val", val), ("test", test)) if share}
+    rows = manifest.read(path)
+    names = curate.split(rows, shares, seed)
+    manifest.write(out, [row.values | {"split": name} for row, name in zip(rows, names, strict=True)])
+    counts = Counter((name, row.label) for row, name in zip(rows, names, strict=True))
+    typer.echo("\n".join(f"{name}: {count} {label}" for (name, label), count in sorted(counts.items())))
+
+
+@data.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page of counts and samples too")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
+) -> None:
+    """Look for broken and missing images, lines that cannot be used, and the same image in two splits."""
+    from dermaflux.data import report as reports
+    from dermaflux.data.check import check as checked
+
+    found = checked(path)
+    typer.echo("\n".join(found.lines()))
+    if report:
+        reports.write(found, path.name, report, seed)
+    if found.faults or found.near:
+        raise typer.Exit(1)
+
+
 def find_source(name: str) -> Source:
     """The set called `name`. Raises InputError, naming those that are known."""
     if name not in SOURCES:

@@ -1,7 +1,7 @@
 """Read and write manifests: a CSV with one image a row."""
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -42,20 +42,25 @@ def read(path: str | Path, split: str | None = None) -> list[Row]:
     Raises DataError, with line and column, for a missing column, an unknown label, or a file
     that is absolute or leaves the manifest's folder.
     """
-    path = Path(path)
+    rows = (row_of(Path(path), line, values) for line, values in lines(path))
+    return [row for row in rows if split is None or row.split == split]
+
+
+def lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a manifest by their numbers, as they are. Raises DataError if it is none."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream)
             for column in REQUIRED:
                 if column not in (reader.fieldnames or ()):
                     raise DataError(f"{path}, line 1: the column “{column}” is missing.")
-            rows = [_row(path, reader.line_num, values) for values in reader]
+            yield from ((reader.line_num, values) for values in reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV manifest: {error}.") from error
-    return [row for row in rows if split is None or row.split == split]
 
 
-def _row(path: Path, line: int, values: dict[str, str]) -> Row:
+def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
+    """The row that a line of the manifest at `path` stands for. Raises DataError, with line and column."""
     name = PurePosixPath(values["file"] or "")
     if not name.name or name.is_absolute() or ".." in name.parts:
         raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")

@@ -1,0 +1,58 @@
+"""Manifests put together and split: patients and lesions stay whole, and labels are spread alike."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from dermaflux.data import manifest
+from dermaflux.data.manifest import Row
+from dermaflux.errors import DataError, InputError
+
+PARTS = 20
+"""A split is cut from this many folds, so that shares are met to 5 %."""
+
+
+def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
+    """The rows of all manifests, their files named from the folder of `out`; an image that is in several comes once.
+
+    Raises DataError if an image does not lie in that folder.
+    """
+    root, seen = out.parent.resolve(), {}
+    for path in paths:
+        for row in manifest.read(path):
+            image = row.path.resolve()
+            if not image.is_relative_to(root):
+                raise DataError(f"{image} does not lie in {root}, from where the rows of {out.name} would name it.")
+            seen.setdefault(image, row.values | {"file": image.relative_to(root).as_posix()})
+    return list(seen.values())
+
+
+def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]:
+    """The split of each row: `shares` of the images go to each name, none of a patient or lesion to two of them.
+
+    Rows of one source with one patient_id, or else one source_id, belong together. Raises InputError for shares that
+    are not positive or do not add up to 1, and DataError for too few patients.
+    """
+    if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
+        raise InputError("The shares of a split must be above 0 and add up to 1.")
+    groups = np.array(list(_groups(rows)))
+    labels = np.array([row.label for row in rows])
+    parts = min(PARTS, len(set(groups)))
+    if parts < len(shares):
+        raise DataError(f"{len(rows)} images of {parts} patients or lesions cannot be split in {len(shares)}.")
+    folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
+    found, wanted = np.empty(len(rows), object), {name: share * len(rows) for name, share in shares.items()}
+    for _, chosen in folds:
+        name = max(wanted, key=wanted.get)  # the one that lacks most
+        found[chosen] = name
+        wanted[name] -= len(chosen)
+    return list(found)
+
+
+def _groups(rows: Iterable[Row]) -> Iterable[str]:
+    for place, row in enumerate(rows):
+        source = row.values.get("source") or ""
+        known = next((row.values[name] for name in ("patient_id", "source_id") if row.values.get(name)), None)
+        yield f"{source}\0{known}" if known else f"\0{place}"

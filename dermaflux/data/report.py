@@ -1,0 +1,57 @@
+"""A manifest on one page: how many of what, of which size, and what they look like."""
+
+import base64
+import io
+import random
+from collections import Counter
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+from dermaflux.data.check import Report
+from dermaflux.data.manifest import Row
+from dermaflux.images import open_untrusted
+
+SHOWN, THUMBNAIL = 48, 128
+COLUMNS = ("diagnosis", "source", "licence", "skin_tone", "site", "sex")
+STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+    "table{border-collapse:collapse;margin:0 0 1.5rem}td,th{text-align:left;padding:.2rem 1rem .2rem 0}"
+    "td:last-child{text-align:right}figure{display:inline-block;margin:0 .5rem .5rem 0;font-size:.8rem}"
+)
+
+
+def write(report: Report, title: str, out: Path, seed: int = 0) -> None:
+    """Write the page as one HTML file, with a sample of images drawn by `seed`; images of people's skin are in it."""
+    split = Counter(f"{row.split or 'no split'}, {row.label}" for row in report.rows)
+    sides = Counter(f"{width} x {height} px" for width, height in report.sizes)
+    parts = [_table("Split and label", split), _table("Size", sides)]
+    for column in COLUMNS:
+        counts = Counter(row.values[column] for row in report.rows if row.values.get(column))
+        if counts:
+            parts.append(_table(column.replace("_", " ").capitalize(), counts))
+    said = "".join(f"<li>{escape(line)}</li>" for line in report.lines())
+    sample = random.Random(seed).sample(report.rows, min(SHOWN, len(report.rows)))
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+        f"<h1>{escape(title)}</h1><ul>{said}</ul>{''.join(parts)}<h2>Sample</h2>{''.join(map(_figure, sample))}</html>"
+    )
+    temporary = out.with_suffix(".part")
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(out)
+
+
+def _table(title: str, counts: Counter, most: int = 20) -> str:
+    rows: Iterable[tuple[str, int]] = counts.most_common(most)
+    body = "".join(f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in rows)
+    rest = f"<tr><td>{len(counts) - most} others</td><td></td></tr>" if len(counts) > most else ""
+    return f"<h2>{escape(title)}</h2><table>{body}{rest}</table>"
+
+
+def _figure(row: Row) -> str:
+    image, buffer = open_untrusted(row.path).convert("RGB"), io.BytesIO()
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.save(buffer, "JPEG", quality=80)
+    address = base64.b64encode(buffer.getvalue()).decode()
+    said = escape(", ".join(filter(None, (row.label, row.values.get("diagnosis")))))
+    return f'<figure><img src="data:image/jpeg;base64,{address}" alt="{said}"><figcaption>{said}</figcaption></figure>'
