@@ -32,6 +32,10 @@ Options = TypeVar("Options")
 def autoencoder(
     manifests: Manifests,
     teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
+    earlier: Annotated[
+        Path,
+        typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae whose decoder is gone on from"),
+    ],
     out: Out,
     steps: Steps = None,
     batch: Batch = None,
@@ -43,7 +47,7 @@ def autoencoder(
     from dermaflux.training.autoencoder import AutoencoderOptions, main
 
     options = _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    main(manifests, teacher, out, options)
+    main(manifests, teacher, earlier, out, options)
 
 
 @train.command()

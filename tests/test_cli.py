@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
 from dermaflux import phantom
@@ -25,7 +23,6 @@ from dermaflux.grid import CHUNK
 from dermaflux.images import open_untrusted, read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes
 from dermaflux.models import MODELS
-from dermaflux.training.taef2 import Taef2
 
 LESION = LesionAttributes("benign", asymmetry=0, border=0, colours=("dark brown",), size_mm=8, tone=3)
 
@@ -36,12 +33,6 @@ def run(*arguments: object) -> Result:
 
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
-
-
-def teacher(path: Path) -> Path:
-    """A file shaped like TAEF2, of random weights."""
-    save_file(Taef2().state_dict(), path)
-    return path
 
 
 def png(seed: int, size: tuple[int, int] = (96, 96)) -> bytes:
@@ -217,42 +208,6 @@ def test_caption_writes_only_beside_the_manifest(tmp_path):
 def test_a_folder_without_images_is_named(tmp_path):
     result = run("measure", tmp_path)
     assert result.exit_code == 1 and f"{tmp_path}: The folder holds no images." in result.stderr
-
-
-def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
-    from diffusers import AutoencoderKL
-
-    (tmp_path / "manifest.csv").write_text("file,label,split\na.png,benign,train\nb.png,benign,train\n")
-    for seed, name in enumerate(("a.png", "b.png")):
-        (tmp_path / name).write_bytes(png(seed))
-    arguments = (tmp_path / "manifest.csv", "--teacher", teacher(tmp_path / "t.safetensors"), "--out", tmp_path / "out")
-    assert run("train", "autoencoder", *arguments, "--steps", 1, "--batch", 2, "--set", "phantoms=2").exit_code == 0
-    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
-
-
-def test_a_file_that_is_not_the_teacher_is_refused(tmp_path):
-    (tmp_path / "manifest.csv").write_text("file,label\n")
-    save_file({"encoder.0.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
-    for name in ("other.safetensors", "manifest.csv"):
-        arguments = (tmp_path / "manifest.csv", "--teacher", tmp_path / name, "--out", tmp_path / "out")
-        result = run("train", "autoencoder", *arguments)
-        assert result.exit_code == 2 and "does not hold TAEF2's encoder and decoder." in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("option", "sentence"), [("speed=3", "no option “speed”. Known: steps, batch"), ("batch=much", "“much” is not")]
-)
-def test_an_unknown_option_of_training_is_named(option, sentence, tmp_path):
-    result = run("train", "text", "--out", tmp_path / "out", "--set", option)
-    assert result.exit_code == 2 and sentence in result.stderr
-
-
-def test_training_on_a_wrong_manifest_names_line_and_column(tmp_path):
-    path = tmp_path / "manifest.csv"
-    path.write_text("file,label\n1.jpg,sick\n")
-    result = run("train", "classifier", path, "--out", tmp_path / "out")
-    assert result.exit_code == 2
-    assert "line 2, column “label”" in result.stderr
 
 
 def test_the_readme_holds_the_table_that_settings_prints():
