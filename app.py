@@ -13,7 +13,7 @@ try:
 except ImportError:
     spaces = None
 
-from dermaflux.errors import DermaFluxError
+from dermaflux.errors import DermaFluxError, ModelUnavailable
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, from_env
 from dermaflux.slot import Choice, GeneratorSlot, once
@@ -36,7 +36,10 @@ def fetch_generator(settings: Settings, choice: Choice, in_use) -> None:
     from dermaflux import hub, memory
 
     free = memory.Free.now(settings.torch_device or memory.best_device())
-    memory.plan(choice.spec, free.with_released(in_use.plan if in_use else None), choice.memory)
+    free = free.with_released(in_use.plan if in_use else None)
+    plan = memory.plan(choice.spec, free, choice.memory)
+    if choice.memory != settings.memory and not plan.fits(free):
+        raise ModelUnavailable(f"{choice.spec.title} does not fit. {plan.sentence} That is more than is free.")
     hub.fetch(choice.spec)
 
 

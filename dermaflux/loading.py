@@ -38,8 +38,6 @@ class Loaded:
 def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
     """The pipeline of `spec` with its LoRA, loaded on `device` as `memory.plan` says. Raises ModelUnavailable."""
     plan = memory.plan(spec, memory.Free.now(device), asked)
-    if plan.way.offload and device == "cpu":
-        raise ModelUnavailable(f"The memory plan {plan.way.name} needs a graphics card; there is none.")
     folder = fetch(spec)
     log.info("%s, %s. %s", spec.title, spec.licence, plan.sentence)
     try:

@@ -122,7 +122,7 @@ class Plan:
 def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
     """The best way to load the model of `spec` into what is `free`, or the way called `asked`, fit or not.
 
-    Raises InputError for an unknown way, and ModelUnavailable where no way fits or a package is missing for `asked`.
+    Raises InputError for an unknown way, and ModelUnavailable where no way fits, or for want of a package or a card.
     """
     if asked != AUTO:
         if asked not in WAYS:
@@ -130,6 +130,8 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
         way = WAYS[asked]
         if not _installed(way):
             raise ModelUnavailable(f"The memory plan {way.name} needs a package more: pip install {way.package}.")
+        if way.offload and free.card is None:
+            raise ModelUnavailable(f"The memory plan {way.name} needs a graphics card; there is none.")
         return _expected(spec, way)
     plans = [_expected(spec, way) for way in WAYS.values() if _possible(way, free)]
     if best := next((one for one in plans if one.fits(free)), None):

@@ -46,7 +46,7 @@ def build(context: Context) -> Chooser | None:
     with gr.Accordion("Model", open=False):
         chooser = Chooser(
             model=gr.Dropdown(
-                [(one.title, one.name) for one in settings.offered], value=spec.name, label="Model", elem_id="df-model"
+                [(one.title, one.name) for one in _offers(context)], value=spec.name, label="Model", elem_id="df-model"
             ),
             lora=gr.Dropdown(_loras(context, spec), value=_worn(context), label="LoRA", elem_id="df-lora"),
             memory=gr.Dropdown(
@@ -165,8 +165,14 @@ def _title(lora: str) -> str:
     return Path(lora).name if Path(lora).is_absolute() else lora
 
 
+def _offers(context: Context) -> tuple[ModelSpec, ...]:
+    """The models to choose between, that in use among them."""
+    offered = context.settings.offered
+    return offered if context.spec.name in (one.name for one in offered) else (context.spec, *offered)
+
+
 def _offered(context: Context, name: str) -> ModelSpec:
-    for spec in context.settings.offered:
+    for spec in _offers(context):
         if spec.name == name:
             return spec
     raise InputError("This page does not offer that model.")

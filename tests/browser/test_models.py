@@ -30,7 +30,9 @@ def pick(visitor, name: str, option: str) -> None:
 
 def load(visitor) -> str:
     """Press Load; what is said in the end."""
+    before = visitor["load-status"].inner_text()
     visitor["load"].click()
+    expect(visitor["load-status"]).not_to_have_text(before)
     expect(visitor["load-status"]).to_contain_text(re.compile("(is|stays) in use"))
     expect(visitor["load"]).to_be_enabled()
     return visitor["load-status"].inner_text()
@@ -55,9 +57,11 @@ def test_licence_download_and_memory_are_said_before_anything_is_fetched(menu):
 
 def test_a_model_that_cannot_be_loaded_leaves_the_one_in_use(menu):
     pick(menu, "Model", DEV)
-    pick(menu, "How weights are kept", "4 bits, each part on the card while it works")
-    said = load(menu)
-    assert said.startswith(f"{NANO} stays in use.") and "graphics card" in said
+    refused = {"8 bits, each part on the card while it works": "", "32 bits, without a card": "more than is free"}
+    for way, reason in refused.items():
+        pick(menu, "How weights are kept", way)
+        said = load(menu)
+        assert said.startswith(f"{NANO} stays in use.") and reason in said
     menu.set(Steps=2)
     menu.draw()
     assert menu.recipe()["Model"].startswith("nano")
