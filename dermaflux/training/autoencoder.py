@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dermaflux.data import manifest
 from dermaflux.data.pixels import read_pixels
 from dermaflux.training import components
-from dermaflux.training.loop import fit
+from dermaflux.training.loop import fit, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.taef2 import LATENTS, Taef2
 
@@ -132,7 +132,7 @@ def _train_inner(
             found, h_found = encoder(c), decoder(z + options.noise * torch.randn_like(z))
         error, off = F.mse_loss(found.float(), z), F.mse_loss(h_found.float() / spread, h / spread)
         y, x = (components.decode(drawn(one), inverse) for one in (h_found.float(), h))
-        _update(accelerator, error + off + 4 * F.l1_loss(y, x), optimizer, schedule, parameters, average)
+        update(accelerator, error + off + 4 * F.l1_loss(y, x), optimizer, schedule, parameters, average)
         return {"latents": error.item(), "features": off.item(), "psnr of components": decibels(y, x)}
 
     fit(accelerator, step, steps=options.inner_steps, out=out, seed=options.seed, save_every=500)
@@ -188,7 +188,7 @@ def _train_decoder(model: AutoencoderKL, pixels, teacher: Taef2, out: Path, opti
         with accelerator.autocast():
             y = decoder((z + options.noise * torch.randn_like(z)).contiguous(memory_format=torch.channels_last)).float()
         loss = F.l1_loss(y, wanted) + gradient_loss(y, wanted)
-        _update(accelerator, loss, optimizer, schedule, parameters, average)
+        update(accelerator, loss, optimizer, schedule, parameters, average)
         return {"psnr of target": decibels(y, wanted), "psnr": decibels(y, x)}
 
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200)
@@ -225,15 +225,6 @@ class _InnerDecoder(nn.Module):
 def _optimizer(parameters, rate: float, steps: int):
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
     return optimizer, get_cosine_schedule_with_warmup(optimizer, 50, steps)
-
-
-def _update(accelerator: Accelerator, loss: torch.Tensor, optimizer, schedule, parameters, average: EMAModel) -> None:
-    accelerator.backward(loss)
-    accelerator.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad(set_to_none=True)
-    average.step(parameters)
 
 
 def decibels(y: torch.Tensor, x: torch.Tensor) -> float:

@@ -28,7 +28,7 @@ from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
 from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
-from dermaflux.training.loop import fit
+from dermaflux.training.loop import fit, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.teacher import Lessons, Teacher, echo_loss
 from dermaflux.training.views import augment
@@ -249,12 +249,7 @@ def optimise(
             losses["loss"] = share * right + (1 - share) * other
         if lessons and "loss" in losses:
             losses["verdict"] = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], lessons.verdict(heard))
-        accelerator.backward(sum(losses.values()))
-        accelerator.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(parameters)
+        update(accelerator, sum(losses.values()), optimizer, schedule, parameters, average)
         accuracy = {"accuracy": float((logits.argmax(1) == y).float().mean())}
         return {name: value.item() for name, value in losses.items()} | accuracy
 

@@ -20,7 +20,7 @@ from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dermaflux.training.loop import fit
+from dermaflux.training.loop import fit, update
 from dermaflux.training.pairs import Pairs
 
 
@@ -84,12 +84,7 @@ def train(
             teacher.take(average)
         with accelerator.autocast():
             loss = flow.distillation_loss() if distil else flow.matching_loss()
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        average.step(parameters)
+        update(accelerator, loss, optimizer, schedule, parameters, average)
         return {"distillation" if distil else "matching": float(loss.detach())}
 
     # On a CPU, at the embedded model's length, fused attention takes four times as long backward as a plain one.

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
 from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError
@@ -55,6 +56,16 @@ def fit(
                 log.plot()
         if sample and sample_every and (i + 1) % sample_every == 0:
             sample(i + 1)
+
+
+def update(accelerator: Accelerator, loss: torch.Tensor, optimizer, schedule, parameters, average: EMAModel) -> None:
+    """One step of the optimizer down the gradient of `loss`, its norm at most 1, and of the moving average."""
+    accelerator.backward(loss)
+    accelerator.clip_grad_norm_(parameters, 1.0)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+    average.step(parameters)
 
 
 def _save(accelerator: Accelerator, out: Path, done: int) -> None:
