@@ -132,7 +132,8 @@ def exchanging(generator: Generator) -> list[Row]:
     swap = lambda i: slot.exchange(Choice(replace(slot.spec, lora=(spec if i % 2 else other).lora)))
     encode = lambda text: generator._encode(text, options.lora_strength)
     encode(caption(plausible(0)))
-    met, new = (lambda i: encode(caption(plausible(0)))), (lambda i: encode(caption(plausible(i))))
+    known, texts = caption(plausible(0)), {i: caption(plausible(10 * i)) for i in range(FRESH, FRESH + REPEATS + 1)}
+    met, new = (lambda i: encode(known)), (lambda i: encode(texts[i]))
     for action in (switch, swap):
         action(0)
     return [
