@@ -110,7 +110,7 @@ def measure(images: Images, out: Table = None) -> None:
 def caption(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="beside MANIFEST; default: MANIFEST")] = None,
-    split: Annotated[str | None, typer.Option(help="only the rows of this split")] = None,
+    split: Annotated[str | None, typer.Option(help="only the images of this split")] = None,
     captioner: Annotated[str, typer.Option(help="appearance, as measured here, or llama")] = "appearance",
     model: Annotated[str, typer.Option(help="of llama: a Hub id or folder")] = VISION,
     label_in_prompt: Annotated[bool, typer.Option(help="of llama: name the label, as the method does")] = True,
@@ -121,10 +121,9 @@ def caption(
     An interrupted run continues.
     """
     from dermaflux.data import captioning
+    from dermaflux.data.manifest import beside
 
-    out = out or manifest
-    if out.parent.resolve() != manifest.parent.resolve():
-        raise InputError(f"{out} must lie beside {manifest}, as the files of its rows are named from there.")
+    out = beside(out, manifest)
     if captioner == "appearance":
         chosen = captioning.of_appearance()
     elif captioner == "llama":

@@ -85,9 +85,7 @@ def split(
 
     from dermaflux.data import curate, manifest
 
-    out = out or path
-    if out.parent.resolve() != path.parent.resolve():
-        raise InputError(f"{out} must lie beside {path}, as the files of its rows are named from there.")
+    out = manifest.beside(out, path)
     shares = {name: share for name, share in (("train", train), ("val", val), ("test", test)) if share}
     rows = manifest.read(path)
     names = curate.split(rows, shares, seed)

@@ -24,6 +24,11 @@ class LoraSpec:
     licence: str
     strength: float = 1.0
 
+    @classmethod
+    def at(cls, source: str) -> "LoraSpec":
+        """The LoRA at `source`, of which nothing else is known; of a file its name is shown, not where it lies."""
+        return cls("custom", Path(source).name if Path(source).is_absolute() else source, source, "see its source")
+
 
 SINGLE_FILES: Mapping[str, str] = {
     "transformer": "flux1-*.safetensors",
@@ -176,7 +181,7 @@ def find_model(name: str, lora: str = "default") -> ModelSpec:
         )
     if lora == "default":
         return spec
-    return replace(spec, lora=None if lora == "none" else LoraSpec("custom", lora, lora, "see its source"))
+    return replace(spec, lora=None if lora == "none" else LoraSpec.at(lora))
 
 
 def _of_folder(folder: Path) -> ModelSpec | None:

@@ -54,6 +54,18 @@ def test_every_caption_names_its_captioner_and_what_cannot_be_read_has_none(imag
     assert parse(found[0]["caption"]).label == "benign"
 
 
+def test_captioning_one_split_in_place_keeps_the_other_rows_and_every_column(images):
+    known = captioned(images)
+    splits = ("train", "train", "val", "val", "val")
+    manifest.write(images, [row | {"split": split, "mine": "x"} for row, split in zip(known, splits, strict=True)])
+    run("caption", images, "--split", "val")
+    found = captioned(images)
+    assert [bool(row["caption"]) for row in found] == [False, False, True, True, False]
+    assert {row["mine"] for row in found} == {"x"}
+    list(captioning.run(images, captioning.of_appearance(), images.with_name("val.csv"), "val"))
+    assert len(captioned(images.with_name("val.csv"))) == 3
+
+
 @pytest.mark.parametrize("cut", [0, 5])
 def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_short(images, cut):
     out, asked = images.with_name("out.csv"), []
@@ -109,7 +121,7 @@ def test_captions_of_what_is_measured_agree_with_it_and_wrong_ones_do_not(images
     rows = captioned(images)
     for row in rows[:4]:
         row["caption"] = "This photo depicts a benign lesion. It is asymmetric in both axes. The pigment is red."
-    manifest.write(images, rows, captioning.COLUMNS)
+    manifest.write(images, rows)
     wrong = {one.name.partition(": ")[2]: one.value for one in captions.of_manifest(images)}
     assert wrong["asymmetry as measured, where named, share"] == wrong["colours as measured, F1"] == 0
 

@@ -87,10 +87,11 @@ def test_shares_and_patients_that_cannot_be_split_are_refused():
 
 
 def test_the_command_writes_the_split(tmp_path):
-    path = folder(tmp_path / "a", range(12))
+    path = folder(tmp_path / "a", range(12), caption_faults="kept")
     result = run("split", path, "--train", 0.5, "--val", 0.5, "--test", 0)
     assert result.exit_code == 0 and "train: 6 benign" in result.stdout
     assert Counter(row.split for row in manifest.read(path)) == {"train": 6, "val": 6}
+    assert {row.values["caption_faults"] for row in manifest.read(path)} == {"kept"}
 
 
 def test_every_fault_of_a_manifest_is_named_by_its_line(tmp_path):

@@ -1,6 +1,7 @@
 """Caption a manifest: row by row, checked, each with its captioner's name; what is done outlives an interruption."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,6 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.images import open_untrusted
-
-COLUMNS = (*manifest.COLUMNS, "captioner", "caption_faults")
 
 
 @dataclass(frozen=True)
@@ -56,12 +55,14 @@ def of_llama(describer, label_in_prompt: bool, batch: int = 4) -> Captioner:
 def run(
     path: Path, captioner: Captioner, out: Path, split: str | None = None
 ) -> Iterator[tuple[manifest.Row, DermaFluxError | None]]:
-    """Caption the rows of the manifest at `path` into `out`, yielding each with what stood in its way, if anything.
+    """Caption the rows of the manifest at `path`, of one `split` if given, into `out`, yielding each with what stood in
+    its way, if anything. Written in place of the manifest, the rows of other splits stay as they are.
 
     What is done is kept beside `out`, in a file that ends in .part, from which the same captioner goes on. Raises
     DataError for a manifest that cannot be read.
     """
-    rows, kept = manifest.read(path, split), out.with_suffix(f"{out.suffix}.part")
+    whole, kept = manifest.read(path), out.with_suffix(f"{out.suffix}.part")
+    rows = [row for row in whole if split is None or row.split == split]
     done = _done(kept, captioner.name)
     with kept.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -78,7 +79,7 @@ def run(
     for row in rows:
         text, faults = done.get(row.values["file"], ("", ""))
         row.values.update(caption=text, captioner=captioner.name if text else "", caption_faults=faults)
-    manifest.write(out, [row.values for row in rows], COLUMNS)
+    manifest.write(out, [row.values for row in (whole if out.resolve() == path.resolve() else rows)])
     kept.unlink()
 
 
@@ -109,5 +110,5 @@ def _done(kept: Path, name: str) -> dict[str, tuple[str, str]]:
     data = kept.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     kept.write_bytes(whole)
-    lines = csv.reader(whole.decode("utf-8").splitlines())
+    lines = csv.reader(io.StringIO(whole.decode("utf-8"), newline=""))
     return {file: (text, faults) for by, file, text, faults in lines if by == name}

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from dermaflux.errors import DataError
+from dermaflux.errors import DataError, InputError
 
 COLUMNS = (
     "file",
@@ -69,9 +69,22 @@ def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
     return Row(path.parent / name, values["label"], values.get("split") or "", values)
 
 
-def write(path: str | Path, rows: Iterable[dict[str, object]], columns: Iterable[str] = COLUMNS) -> None:
-    """Write `rows` to a manifest at `path`: to a temporary name first, then renamed."""
-    path = Path(path)
+def beside(out: Path | None, path: Path) -> Path:
+    """Where to write what is made of the manifest at `path`: `out`, or in its place. Raises InputError if `out` lies in
+    another folder."""
+    if out is not None and out.parent.resolve() != path.parent.resolve():
+        raise InputError(f"{out} must lie beside {path}, as the files of its rows are named from there.")
+    return out or path
+
+
+def write(path: str | Path, rows: Iterable[dict[str, object]], columns: Iterable[str] | None = None) -> None:
+    """Write `rows` to a manifest at `path`: to a temporary name first, then renamed.
+
+    columns: those to write; COLUMNS, and whatever else the rows hold, if not given.
+    """
+    path, rows = Path(path), list(rows)
+    if columns is None:
+        columns = dict.fromkeys((*COLUMNS, *(name for row in rows for name in row if name is not None)))
     temporary = path.with_suffix(".part")
     with temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, tuple(columns), extrasaction="ignore", restval="")

@@ -1,6 +1,7 @@
 """A public set as its owner ships it -> a manifest."""
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -133,11 +134,11 @@ def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]
 def _reader(path: Path) -> csv.DictReader:
     """The lines of a table whose columns are parted by commas or tabs."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text: {error}.") from error
-    tabs = bool(lines) and "\t" in lines[0] and "," not in lines[0]
-    return csv.DictReader(lines, delimiter="\t" if tabs else ",")
+    head = text.partition("\n")[0]
+    return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in head and "," not in head else ",")
 
 
 def _diagnosis(source: Source, values: dict[str, str], where: str) -> str:

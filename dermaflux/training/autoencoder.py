@@ -10,6 +10,7 @@ a function of the latents, so they can be learned without a critic.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -121,11 +122,17 @@ def _train_inner(
     encoder, decoder, optimizer, schedule = accelerator.prepare(encoder, decoder, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
-    lessons = _Lessons.of(pixels, teacher, stages, earlier, options)
-    spread = lessons.features[:1000].float().std((0, 2, 3), keepdim=True).clamp(min=1e-3).to(accelerator.device)
-    drawn, inverse = lessons.readout(), components.block_inverse(stages)
+    inverse = tuple(one.to(accelerator.device) for one in components.block_inverse(stages))
+
+    @cache  # not before the first step: a finished run needs none
+    def prepared() -> tuple[_Lessons, torch.Tensor, Callable]:
+        with torch.random.fork_rng():  # a run that goes on shall draw what an unbroken one draws
+            lessons = _Lessons.of(pixels, teacher, stages, earlier, options)
+        spread = lessons.features[:1000].float().std((0, 2, 3), keepdim=True).clamp(min=1e-3)
+        return lessons, spread.to(accelerator.device), lessons.readout()
 
     def step(_: int) -> dict[str, float]:
+        lessons, spread, drawn = prepared()
         chosen = torch.randint(len(lessons.latents), (options.inner_batch,))
         c, z, h = (one[chosen].float().to(accelerator.device) for one in vars(lessons).values())
         with accelerator.autocast():

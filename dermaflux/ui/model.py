@@ -151,18 +151,12 @@ def _choice(context: Context, name: str, lora: str, kept: str) -> Choice:
         raise InputError(f"The memory plan must be one of {', '.join((AUTO, *_ways(context)))}.")
     if lora == OWN:
         return Choice(spec, kept)
-    custom = LoraSpec("custom", _title(lora), lora, "see its source")
-    return Choice(replace(spec, lora=None if lora == NONE else custom), kept)
+    return Choice(replace(spec, lora=None if lora == NONE else LoraSpec.at(lora)), kept)
 
 
 def _ways(context: Context) -> list[str]:
     """The ways to keep weights that may be asked for: all of one's own machine, on other pages that of its owner."""
     return list(WAYS) if context.settings.alone else [name for name in WAYS if name == context.settings.memory]
-
-
-def _title(lora: str) -> str:
-    """A LoRA's Hub id, or the name of its file."""
-    return Path(lora).name if Path(lora).is_absolute() else lora
 
 
 def _offers(context: Context) -> tuple[ModelSpec, ...]:
@@ -184,7 +178,7 @@ def _loras(context: Context, spec: ModelSpec) -> list[tuple[str, str]]:
     return [
         *([(own.title, OWN)] if own else []),
         ("None", NONE),
-        *((_title(one), one) for one in names(context.settings.loras)),
+        *((LoraSpec.at(one).title, one) for one in names(context.settings.loras)),
     ]
 
 
