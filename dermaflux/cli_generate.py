@@ -10,10 +10,13 @@ from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
-from dermaflux.memory import AUTO, WAYS
+from dermaflux.memory import AUTO, WAYS, best_device
 from dermaflux.models import NOISES, ModelSpec, SamplingOptions, find_model
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from dermaflux.screening import Screen
     from dermaflux.synthesis import Order
 
 BOTH = "both"
@@ -56,10 +59,22 @@ def generate(
     like: Annotated[
         Path | None, typer.Option("--from", metavar="MANIFEST.csv", help="lesions as in a real set")
     ] = None,
+    agree: Annotated[
+        float | None, typer.Option(metavar="P", help="keep where the classifier gives the asked label at least P, 0-1")
+    ] = None,
+    lesions_only: Annotated[
+        bool, typer.Option("--lesions-only", help="keep what the classifier's gate lets pass")
+    ] = False,
+    distinct: Annotated[bool, typer.Option("--distinct", help="keep no image that looks like one kept before")] = False,
+    apart_from: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST.csv", help="keep none that looks like an image of this set")
+    ] = None,
+    classifier: Annotated[str, typer.Option(envvar="DERMAFLUX_CLASSIFIER", help="a name, or a folder")] = "nano",
 ) -> None:
     """Draw synthetic lesions into a folder: PNGs that carry their recipe, and manifest.csv.
 
-    What is not specified is left to the model. An interrupted run, repeated, keeps what is finished.
+    What is not specified is left to the model. An interrupted run, repeated, keeps what is finished. What is not kept
+    goes to DIR/rejected, with the reason. Under `accelerate launch` the processes share the images.
     """
     from dermaflux import synthesis
     from dermaflux.caption import clean
@@ -97,14 +112,55 @@ def generate(
         orders = synthesis.of_attributes(lesions, count or 1, options)
     _remark(spec, orders)
 
+    from accelerate import PartialState
+
     from dermaflux.generator import Generator
 
     _quiet()
-    generator = Generator.from_spec(spec, None if device == "auto" else device, memory)
-    bar = tqdm(synthesis.synthesise(generator, orders, out), total=len(orders), unit="image", disable=None)
-    failures = [(outcome.order.file, outcome.error) for outcome in bar if outcome.error]
-    typer.echo(f"{len(orders) - len(failures)} of {len(orders)} images are in {out}.", err=True)
+    screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
+    processes = PartialState(cpu=device == "cpu" or best_device() == "cpu")
+    part = processes.process_index, processes.num_processes
+    generator = Generator.from_spec(spec, _device(device, processes), memory)
+    run = synthesis.synthesise(generator, orders, out, screens, part)
+    outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
+    processes.wait_for_everyone()
+    if part[1] > 1 and processes.is_main_process:
+        synthesis.write_manifests(generator, orders, out)
+    failures = [(outcome.order.file, outcome.error) for outcome in outcomes if outcome.error]
+    refused = sum(bool(outcome.refused) for outcome in outcomes)
+    typer.echo(f"{len(outcomes) - len(failures) - refused} of {len(outcomes)} images are in {out}.", err=True)
+    if refused:
+        typer.echo(f"{refused} were refused; they and the reasons are in {out / synthesis.REJECTED}.", err=True)
     finish(failures)
+
+
+def _device(name: str, processes: "PartialState") -> str | None:
+    """The device called `name`; of several processes each has its own card."""
+    if name == "auto":
+        return str(processes.device) if processes.num_processes > 1 else None
+    return name
+
+
+def _screens(
+    agree: float | None, lesions_only: bool, distinct: bool, apart_from: Path | None, classifier: str
+) -> "list[Screen]":
+    from dermaflux import screening
+    from dermaflux.classifier import Classifier
+    from dermaflux.data import manifest
+    from dermaflux.data.pixels import open_rgb
+
+    if agree is not None and not 0 <= agree <= 1:
+        raise InputError(f"--agree is a probability from 0 to 1, not {agree:g}.")
+    screens: list[Screen] = []
+    judge = Classifier.load(classifier) if lesions_only or agree is not None else None
+    if lesions_only:
+        screens.append(screening.Gate(judge))
+    if agree is not None:
+        screens.append(screening.Agreement(judge, agree))
+    if distinct or apart_from:
+        known = map(open_rgb, manifest.read(apart_from)) if apart_from else ()
+        screens.append(screening.Apart(known, among=distinct))
+    return screens
 
 
 def _quiet() -> None:

@@ -1,4 +1,7 @@
-"""Many samples to a folder: what to draw as a list of orders, drawn in batches, resumed where it was interrupted."""
+"""Many samples to a folder: what to draw as a list of orders, drawn in batches, resumed where it was interrupted.
+
+An image that a screen refuses goes to the folder `rejected`, with the reason in that folder's manifest.
+"""
 
 import csv
 import random
@@ -16,9 +19,12 @@ from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
 from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions
 
 if TYPE_CHECKING:
-    from dermaflux.generator import Generator
+    from PIL import Image
 
-MANIFEST = "manifest.csv"
+    from dermaflux.generator import Generator
+    from dermaflux.screening import Screen
+
+MANIFEST, REJECTED, REASONS = "manifest.csv", "rejected", "reasons.csv"
 COLUMNS = (*MANIFEST_COLUMNS, "licence")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording: images with the same caption can be drawn as one batch."""
@@ -41,10 +47,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an order. kept: its file was there already. error: why there is no file."""
+    """What became of an order. kept: its file was there already. refused: why it is among the rejected. error: why
+    there is no file."""
 
     order: Order
     kept: bool = False
+    refused: str = ""
     error: DermaFluxError | None = None
 
 
@@ -149,29 +157,45 @@ def _value(name: str, text: str, kind: type) -> object:
         raise InputError(f"the {name} “{text[:40]}” is not a {'whole ' if kind is int else ''}number.") from None
 
 
-def synthesise(generator: "Generator", orders: Sequence[Order], out: Path) -> Iterator[Outcome]:
-    """Draw `orders` into the folder `out`, yielding an Outcome for each; at the end write `out/manifest.csv`.
+def synthesise(
+    generator: "Generator",
+    orders: Sequence[Order],
+    out: Path,
+    screens: Sequence["Screen"] = (),
+    part: tuple[int, int] = (0, 1),
+) -> Iterator[Outcome]:
+    """Draw `orders` into the folder `out`, yielding an Outcome for each; at the end write its manifests.
 
     Images that are there already from the same model and orders are kept, so that a run can be interrupted and
-    repeated, or extended. Every file is written whole or not at all. Raises InputError before anything is drawn where
-    `out` holds images of other orders or models.
+    repeated, or extended. Every file is written whole or not at all. part: of how many processes that share the orders
+    this is which; where there are several, `write_manifests` is called when all have ended. Raises InputError before
+    anything is drawn where `out` holds images of other orders or models.
     """
-    recipes = _kept(generator, orders, out)
-    out.mkdir(parents=True, exist_ok=True)
+    done = _Folder(out).found(generator, orders)
+    mine = [order for batch in list(_batches(orders))[part[0] :: part[1]] for order in batch]
     try:
-        for order in orders:
-            if order in recipes:
-                yield Outcome(order, kept=True)
-        for batch in _batches([order for order in orders if order not in recipes]):
-            yield from _draw(generator, batch, out, recipes)
+        for order in (order for order in orders if order in done.kept):
+            for screen in screens:
+                screen.keep(open_untrusted(out / order.file))
+        for order in mine:
+            if order in done.kept or order in done.rejected:
+                yield Outcome(order, kept=True, refused=done.reasons.get(order.file, ""))
+        known = {**done.kept, **done.rejected}
+        for batch in _batches([order for order in mine if order not in known]):
+            yield from _draw(generator, batch, done, screens)
     finally:
-        rows = [manifest_row(order.file, recipes[order]) for order in orders if order in recipes]
-        marked = [row | {"licence": generator.spec.licence} for row in rows]
-        if marked:
-            manifest.write(out / MANIFEST, marked, COLUMNS)
+        if part[1] == 1:
+            done.write_manifests(generator, orders)
 
 
-def _draw(generator: "Generator", batch: list[Order], out: Path, recipes: dict[Order, Provenance]) -> Iterator[Outcome]:
+def write_manifests(generator: "Generator", orders: Sequence[Order], out: Path) -> None:
+    """Write the manifests of what is in `out`, drawn by several processes. Raises InputError, see `synthesise`."""
+    _Folder(out).found(generator, orders).write_manifests(generator, orders)
+
+
+def _draw(
+    generator: "Generator", batch: list[Order], done: "_Folder", screens: Sequence["Screen"]
+) -> Iterator[Outcome]:
     from dermaflux.generator import Sample
 
     options = replace(batch[0].options, seeds=tuple(order.options.seeds[0] for order in batch))
@@ -180,10 +204,12 @@ def _draw(generator: "Generator", batch: list[Order], out: Path, recipes: dict[O
         for item in generator.sample(batch[0].caption, options, attributes=batch[0].attributes):
             if isinstance(item, Sample):
                 order = batch[item.index]
-                save_synthetic(item.image, item.provenance, out / order.file)
-                recipes[order] = item.provenance
+                refused = next(filter(None, (one.refusal(item.image, order.attributes) for one in screens)), "")
+                done.add(order, item.image, item.provenance, refused)
+                for screen in () if refused else screens:
+                    screen.keep(item.image)
                 left.remove(order)
-                yield Outcome(order)
+                yield Outcome(order, refused=refused)
     except DermaFluxError as error:
         yield from (Outcome(order, error=error) for order in left)
 
@@ -198,28 +224,65 @@ def _batches(orders: Sequence[Order]) -> Iterator[list[Order]]:
             yield group[start : start + MAX_IMAGES]
 
 
-def _kept(generator: "Generator", orders: Sequence[Order], out: Path) -> dict[Order, Provenance]:
-    """The orders whose files are in `out`, with the recipes found there; a damaged file counts as absent."""
-    foreign = InputError(f"{out} holds images of another plan or model; choose an empty folder.")
-    if _listed(out / MANIFEST) - {order.file for order in orders}:
-        raise foreign
-    recipes = {}
-    for order in (order for order in orders if (out / order.file).exists()):
-        try:
-            recipe = read_provenance(out / order.file)
-            open_untrusted(out / order.file)
-        except InputError:
-            continue
-        drawn = (recipe.caption, recipe.attributes, recipe.options(), recipe.model_hash, recipe.lora_hash or "")
-        ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.adapter.hash)
-        if drawn != ordered or recipe.source is not None:
-            raise foreign
-        recipes[order] = recipe
-    return recipes
+class _Folder:
+    """What a run has drawn into the folder `path`: recipes of the kept and of the rejected, and why these are."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.kept: dict[Order, Provenance] = {}
+        self.rejected: dict[Order, Provenance] = {}
+        self.reasons: dict[str, str] = {}
+
+    def found(self, generator: "Generator", orders: Sequence[Order]) -> "_Folder":
+        """Take up what is there; a damaged file counts as absent. Raises InputError where it is of other orders."""
+        foreign = InputError(f"{self.path} holds images of another plan or model; choose an empty folder.")
+        for place, recipes in ((self.path, self.kept), (self.path / REJECTED, self.rejected)):
+            if {row.get("file") for row in _rows(place / MANIFEST)} - {order.file for order in orders}:
+                raise foreign
+            for order in (order for order in orders if (place / order.file).exists()):
+                try:
+                    recipe = read_provenance(place / order.file)
+                    open_untrusted(place / order.file)
+                except InputError:
+                    continue
+                drawn = (recipe.caption, recipe.attributes, recipe.options(), recipe.model_hash, recipe.lora_hash or "")
+                ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.adapter.hash)
+                if drawn != ordered or recipe.source is not None:
+                    raise foreign
+                recipes[order] = recipe
+        told = _rows(self.path / REJECTED / REASONS)
+        self.reasons = {row["file"]: row["reason"] for row in told if row.get("reason")}
+        return self
+
+    def add(self, order: Order, image: "Image.Image", recipe: Provenance, refused: str) -> None:
+        """Save a drawn image; of one that is refused the reason first, so that no image there lacks one."""
+        place = self.path / REJECTED if refused else self.path
+        place.mkdir(parents=True, exist_ok=True)
+        if refused:
+            self.reasons[order.file] = refused
+            with (place / REASONS).open("a", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, ("file", "reason"))
+                if stream.tell() == 0:
+                    writer.writeheader()
+                writer.writerow({"file": order.file, "reason": refused})
+        save_synthetic(image, recipe, place / order.file)
+        (self.rejected if refused else self.kept)[order] = recipe
+
+    def write_manifests(self, generator: "Generator", orders: Sequence[Order]) -> None:
+        """Write manifest.csv of the kept images, and one of the rejected, in the order of `orders`; what a killed run
+        left half-written goes."""
+        for place, recipes in ((self.path, self.kept), (self.path / REJECTED, self.rejected)):
+            for half in place.glob(".*.part"):
+                half.unlink()
+            rows = [manifest_row(order.file, recipes[order]) for order in orders if order in recipes]
+            licence = {"licence": generator.spec.licence}
+            marked = [row | licence | {"reason": self.reasons.get(row["file"], "")} for row in rows]
+            if marked:
+                manifest.write(place / MANIFEST, marked, COLUMNS if place == self.path else (*COLUMNS, "reason"))
 
 
-def _listed(path: Path) -> set[str | None]:
+def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
-        return set()
+        return []
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as stream:
-        return {row.get("file") for row in csv.DictReader(stream)}
+        return list(csv.DictReader(stream))

@@ -1,7 +1,7 @@
 """What is wrong with a manifest: lines that cannot be used, broken images, and the same image in two splits."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
@@ -90,16 +92,40 @@ def perceptual_hash(image: Image.Image) -> int:
     return int.from_bytes(np.packbits(slow > np.median(slow[1:])).tobytes(), "big")
 
 
-def near_pairs(hashes: list[int], splits: Iterable[str]) -> Iterator[tuple[int, int, int]]:
+def near_pairs(hashes: Sequence[int], splits: Iterable[Hashable]) -> Iterator[tuple[int, int, int]]:
     """Places of images of different splits whose hashes differ in at most NEAR bits, with how many they are."""
-    splits = list(splits)
-    buckets, told = defaultdict(list), set()
+    splits, known = list(splits), Hashes()
     for place, value in enumerate(hashes):
-        for first, width in BANDS:
-            bucket = buckets[first, value >> first & ((1 << width) - 1)]
-            for other in bucket:
-                bits = (hashes[other] ^ value).bit_count()
-                if bits <= NEAR and splits[other] != splits[place] and (other, place) not in told:
-                    told.add((other, place))
-                    yield other, place, bits
-            bucket.append(place)
+        yield from ((other, place, bits) for other, bits in known.near(value) if splits[other] != splits[place])
+        known.add(value)
+
+
+def alike(hashes: Sequence[int]) -> list[int]:
+    """A number for each of `hashes`, the same for those that are near one another or joined by a chain of such."""
+    pairs = [(a, b) for a, b, _ in near_pairs(hashes, range(len(hashes)))]
+    links = np.array(pairs, int).reshape(-1, 2).T
+    graph = coo_array((np.ones(links.shape[1]), links), (len(hashes), len(hashes)))
+    return connected_components(graph, directed=False)[1].tolist()
+
+
+class Hashes:
+    """Perceptual hashes in the order in which they were added, in which those near another are soon found."""
+
+    def __init__(self) -> None:
+        self._values: list[int] = []
+        self._buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+
+    def add(self, value: int) -> None:
+        for key in self._keys(value):
+            self._buckets[key].append(len(self._values))
+        self._values.append(value)
+
+    def near(self, value: int) -> list[tuple[int, int]]:
+        """Place and differing bits, at most NEAR, of those added that are near `value`, in order."""
+        places = {place for key in self._keys(value) for place in self._buckets.get(key, ())}
+        found = ((place, (self._values[place] ^ value).bit_count()) for place in sorted(places))
+        return [(place, bits) for place, bits in found if bits <= NEAR]
+
+    @staticmethod
+    def _keys(value: int) -> list[tuple[int, int]]:
+        return [(first, value >> first & ((1 << width) - 1)) for first, width in BANDS]

@@ -1,0 +1,77 @@
+"""What a drawn image must pass to be kept: a classifier's agreement, its gate, and a distance from other images.
+
+A screen gives the reason why an image is refused, or nothing. One that compares images is told which were kept, so that
+a run that goes on judges as an unbroken one.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from PIL import Image
+
+from dermaflux.classifier import Classifier
+from dermaflux.data.check import BITS, Hashes, perceptual_hash
+from dermaflux.lesion import LesionAttributes
+
+
+class Screen(Protocol):
+    """Judges images in the order in which they were ordered."""
+
+    def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
+        """Why `image` shall not be kept, in a sentence; nothing where it may be."""
+
+    def keep(self, image: Image.Image) -> None:
+        """Take note that `image` is kept."""
+
+
+class Agreement:
+    """Refuses an image whose asked label has a probability below `least` for the classifier."""
+
+    def __init__(self, classifier: Classifier, least: float):
+        self.classifier, self.least = classifier, least
+
+    def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
+        if asked.label is None:
+            return ""
+        p = self.classifier.predict([image])[0].p_malignant
+        given = p if asked.label == "malignant" else 1 - p
+        return "" if given >= self.least else f"The classifier gives “{asked.label}” {given:.2f}, not {self.least:g}."
+
+    def keep(self, image: Image.Image) -> None:
+        pass
+
+
+class Gate:
+    """Refuses what the classifier's gate does not take for a lesion."""
+
+    def __init__(self, classifier: Classifier):
+        self.classifier = classifier
+
+    def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
+        seen = self.classifier.predict([image])[0]
+        return "" if seen.lesion_like else f"The gate takes it for no lesion: its distance is {seen.distance:.0f}."
+
+    def keep(self, image: Image.Image) -> None:
+        pass
+
+
+class Apart:
+    """Refuses what looks like an image already known: hardly a bit of their perceptual hashes differs.
+
+    images: those known before, such as a training set. among: whether the images that are kept count as well.
+    """
+
+    def __init__(self, images: Iterable[Image.Image] = (), among: bool = True):
+        self.known, self.among = Hashes(), among
+        for image in images:
+            self.known.add(perceptual_hash(image))
+
+    def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
+        near = self.known.near(perceptual_hash(image))
+        if not near:
+            return ""
+        return f"It looks like an image known before: {min(bits for _, bits in near)} of {BITS} bits differ."
+
+    def keep(self, image: Image.Image) -> None:
+        if self.among:
+            self.known.add(perceptual_hash(image))

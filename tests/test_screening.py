@@ -1,0 +1,113 @@
+"""Screens of drawn images, and runs that keep only what passes them."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny
+import tiny_classifier
+from PIL import Image, ImageOps
+
+from dermaflux import phantom, screening, synthesis
+from dermaflux.classifier import Classifier
+from dermaflux.images import read_provenance
+from dermaflux.lesion import LABELS, LesionAttributes
+from dermaflux.models import SamplingOptions
+
+BENIGN, MALIGNANT = (LesionAttributes(label=label) for label in LABELS)
+
+
+class EverySecond:
+    """A screen that refuses every second image that it sees."""
+
+    def __init__(self):
+        self.seen, self.kept = 0, 0
+
+    def refusal(self, image, asked):
+        self.seen += 1
+        return "" if self.seen % 2 else "It is a second one."
+
+    def keep(self, image):
+        self.kept += 1
+
+
+@pytest.fixture
+def orders(tiny_folder):
+    options = SamplingOptions.defaults(tiny.spec(tiny_folder), seeds=(5,), steps=1)
+    return synthesis.of_attributes((BENIGN,), 6, options)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*.png")}
+
+
+def test_refused_images_are_kept_apart_with_their_recipes_and_reasons(tiny_generator, orders, tmp_path):
+    screen = EverySecond()
+    outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path, [screen]))
+    assert [bool(outcome.refused) for outcome in outcomes] == [False, True] * 3 and screen.kept == 3
+    folders = tmp_path, tmp_path / "rejected"
+    kept, apart = ({row["file"] for row in rows(folder / "manifest.csv")} for folder in folders)
+    assert (kept, apart) == tuple(map(names, folders)) and len(kept) == len(apart) == 3
+    assert {row["reason"] for row in rows(tmp_path / "rejected" / "manifest.csv")} == {"It is a second one."}
+    assert read_provenance(tmp_path / "rejected" / orders[1].file).seed == 6
+
+
+def test_a_run_that_goes_on_neither_draws_nor_judges_again_what_is_done(tiny_generator, orders, tmp_path):
+    first = EverySecond()
+    run = synthesis.synthesise(tiny_generator, orders, tmp_path, [first])
+    for _ in range(4):
+        next(run)
+    run.close()
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    second = EverySecond()
+    outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path, [second]))
+    assert second.seen == 2 and second.kept == 3  # told of the two that were kept before
+    assert [(outcome.kept, bool(outcome.refused)) for outcome in outcomes[:4]] == [(True, False), (True, True)] * 2
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items())
+    assert len(rows(tmp_path / "rejected" / "manifest.csv")) == 3
+
+
+def test_processes_that_share_the_orders_draw_each_once_and_list_all(tiny_generator, tiny_folder, tmp_path):
+    options = SamplingOptions.defaults(tiny.spec(tiny_folder), seeds=(5,), steps=1)
+    orders = synthesis.of_attributes((BENIGN, MALIGNANT, LesionAttributes("benign", tone=4)), 7, options)
+    for process in range(2):
+        list(synthesis.synthesise(tiny_generator, orders, tmp_path / "shared", part=(process, 2)))
+    synthesis.write_manifests(tiny_generator, orders, tmp_path / "shared")
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path / "alone"))
+    shared, alone = ((tmp_path / name / "manifest.csv").read_bytes() for name in ("shared", "alone"))
+    assert shared == alone and len(names(tmp_path / "shared")) == 7
+
+
+def test_images_that_look_alike_are_refused_but_others_are_not():
+    first, other = (Image.fromarray(phantom.draw(phantom.random_attributes(seed), seed).image) for seed in (1, 2))
+    screen = screening.Apart()
+    assert screen.refusal(first, BENIGN) == ""
+    screen.keep(first)
+    assert "known before: 0 of 64 bits" in screen.refusal(first, BENIGN)
+    assert screen.refusal(first.resize((200, 200)), BENIGN) and not screen.refusal(other, BENIGN)
+    assert screen.refusal(ImageOps.mirror(first), BENIGN) == ""
+    known = screening.Apart([other], among=False)
+    known.keep(first)
+    assert known.refusal(other, BENIGN) and not known.refusal(first, BENIGN)
+
+
+def test_the_classifier_must_agree_with_the_label_asked_for(trained):
+    classifier = Classifier.load(trained / "run" / "classifier")
+    image = tiny_classifier.lesion(0)
+    p = classifier.predict([image])[0].p_malignant
+    for asked, given in ((MALIGNANT, p), (BENIGN, 1 - p)):
+        assert screening.Agreement(classifier, given - 0.01).refusal(image, asked) == ""
+        assert f"{given:.2f}" in screening.Agreement(classifier, given + 0.01).refusal(image, asked)
+    assert screening.Agreement(classifier, 1.0).refusal(image, replace(BENIGN, label=None)) == ""
+
+
+def test_the_gate_refuses_what_is_no_lesion(trained):
+    gate = screening.Gate(Classifier.load(trained / "run" / "classifier"))
+    assert gate.refusal(tiny_classifier.lesion(1), BENIGN) == ""
+    assert "no lesion" in gate.refusal(Image.effect_noise((64, 64), 120).convert("RGB"), BENIGN)
