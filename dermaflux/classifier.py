@@ -1,6 +1,6 @@
-"""ViT -> calibrated Prediction. Everything that a prediction depends on lies in one folder:
+"""A timm network -> calibrated Prediction. Everything that a prediction depends on lies in one folder:
 
-model.safetensors    weights of a timm VisionTransformer with two outputs
+model.safetensors    weights of a timm VisionTransformer or convolutional network with two outputs
 classifier.json      Card: architecture, preprocessing, temperature, operating point, gate, figures, licence
 gate.safetensors     mean (D,) and precision (D, D) of the gate's features of real lesions
 """
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from timm.layers import HybridEmbed
 from timm.models import VisionTransformer, register_model
 from timm.models.vision_transformer_hybrid import ConvStem
+from torch import nn
 
 from dermaflux.classifier_card import INTERPOLATIONS, LABELS, Card, GateSpec, read_card
 from dermaflux.errors import ModelUnavailable
@@ -64,7 +65,7 @@ class Prediction:
 class Classifier:
     """A loaded classifier. Hold `lock` while using `model`: a forward pass must not meet another thread's hooks."""
 
-    model: VisionTransformer
+    model: nn.Module
     card: Card
     gate_mean: torch.Tensor
     gate_precision: torch.Tensor
@@ -101,14 +102,13 @@ class Classifier:
         outputs = []
         for start in range(0, len(images), BATCH):
             with self.lock:
-                tokens, between = self.model.forward_intermediates(
-                    self.preprocess(images[start : start + BATCH]),
-                    indices=list(self.card.gate.layers),
-                    output_fmt="NLC",
+                last, between = self.model.forward_intermediates(
+                    self.preprocess(images[start : start + BATCH]), indices=list(self.card.gate.layers)
                 )
-                pooled = self.model.forward_head(tokens, pre_logits=True)  # (N, C)
-                logits = self.model.head(pooled)  # (N, 2)
-            spread = [statistic for y in between for statistic in (y.mean(1), y.std(1))]  # y: (N, tokens, C)
+                pooled = self.model.forward_head(last, pre_logits=True)  # (N, C)
+                logits = self.model.get_classifier()(pooled)  # (N, 2)
+            places = (y.flatten(2) for y in between)  # (N, C, rows * columns)
+            spread = [statistic for y in places for statistic in (y.mean(2), y.std(2))]
             outputs.append((logits, torch.cat([*spread, pooled], 1)))
         logits, features = zip(*outputs, strict=True)
         return torch.cat(logits), torch.cat(features)
@@ -149,24 +149,39 @@ class Classifier:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def gate_width(model: VisionTransformer, gate: GateSpec) -> int:
+def gate_width(model: nn.Module, gate: GateSpec) -> int:
     """D, how many features the gate of `model` looks at."""
-    return model.num_features * (2 * len(gate.layers) + 1)
+    return sum(2 * model.feature_info[layer]["num_chs"] for layer in gate.layers) + model.head_hidden_size
 
 
-def create_model(card: Card) -> VisionTransformer:
-    """The architecture of `card` with random weights. Raises ModelUnavailable if it is no timm ViT."""
+def create_model(card: Card, pretrained: bool = False) -> nn.Module:
+    """The architecture of `card`, with random weights or those that timm fetches from the Hub.
+
+    Raises ModelUnavailable if timm has none such, or one that is neither a ViT nor a convolutional network.
+    """
     if not timm.is_model(card.arch):
         raise ModelUnavailable(f"timm {timm.__version__} has no architecture “{card.arch}”.")
+    family = timm.models.model_entrypoint(card.arch).__annotations__.get("return")
+    sized = {"img_size": card.image_size} if family is VisionTransformer else {}
     try:
-        model = timm.create_model(card.arch, pretrained=False, num_classes=2, img_size=card.image_size, **card.model)
+        model = timm.create_model(card.arch, pretrained=pretrained, num_classes=2, **sized, **card.model)
     except (TypeError, ValueError, ArithmeticError, AssertionError, RuntimeError) as error:
         raise ModelUnavailable(f"The architecture {card.arch} cannot be built as the card says: {error}.") from error
-    if not isinstance(model, VisionTransformer):
-        raise ModelUnavailable(f"{card.arch} is not a vision transformer; saliency maps need one.")
-    if not all(0 <= layer < len(model.blocks) for layer in card.gate.layers):
+    if not is_vit(model) and not any(isinstance(one, nn.Conv2d) for one in last_stage(model).modules()):
+        raise ModelUnavailable(f"{card.arch} is neither a vision transformer nor a convolutional network.")
+    if not all(0 <= layer < len(model.feature_info) for layer in card.gate.layers):
         raise ModelUnavailable(f"The gate of {card.arch} names blocks that the model does not have.")
     return model
+
+
+def is_vit(model: nn.Module) -> bool:
+    """Whether `model` works on patch tokens; else it is convolutional."""
+    return isinstance(model, VisionTransformer)
+
+
+def last_stage(model: nn.Module) -> nn.Module:
+    """The layers of a timm network whose features the head pools."""
+    return model.get_submodule(model.feature_info[-1]["module"])
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from dermaflux.cli_options import Others, numbers, set_options
+
 evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
 
 Count = Annotated[int, typer.Option(min=20)]
@@ -26,16 +28,16 @@ def autoencoder(
 ) -> None:
     """The embedded autoencoder (or that at --vae), on the images of one split: PSNR in dB."""
     import numpy as np
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderTiny
 
     from dermaflux.data.manifest import read
     from dermaflux.data.pixels import read_pixels
     from dermaflux.evaluation import figures
     from dermaflux.models import NANO
-    from dermaflux.training.autoencoder import psnr
+    from dermaflux.training.autoencoder import NATIVE, psnr
 
-    model = AutoencoderKL.from_pretrained(vae or NANO / "vae").eval()
-    scores = psnr(model, read_pixels(read(manifest, split), model.config.sample_size))
+    model = AutoencoderTiny.from_pretrained(vae or NANO / "vae").eval()
+    scores = psnr(model, read_pixels(read(manifest, split), NATIVE))
     typer.echo(figures.table([figures.resampled("PSNR, dB", np.mean, scores.tolist(), aim=32)]))
 
 
@@ -196,6 +198,53 @@ def sheet(
     from dermaflux.evaluation.sheets import save_sheet
 
     save_sheet(sorted(drawn.glob("*.png")), out, columns, side)
+
+
+@evaluate.command()
+def augmentation(
+    real: Manifest,
+    drawn: Drawn,
+    out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="what is there is gone on with")],
+    reals: Annotated[str, typer.Option(help="numbers of real images, parted by commas")] = "250,500,1000,1990",
+    ratios: Annotated[str, typer.Option(help="synthetic images for each real one")] = "0,1,1.75,4",
+    archs: Annotated[str, typer.Option(help="timm networks")] = "vit_base_patch16_224,resnext50_32x4d",
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    seen: Annotated[
+        Path | None, typer.Option(metavar="MANIFEST.csv", help="what the generator was trained on: its train split")
+    ] = None,
+    validation: Annotated[str, typer.Option(help="the split to stop and to calibrate on")] = "val",
+    test: Annotated[str, typer.Option(help="the split to be tried on")] = "test",
+    others: Others = None,
+) -> None:
+    """The table and figure of the paper: what synthetic images are worth to classifiers of real ones.
+
+    Every cell is trained by the code of `train classifier --val`; --set takes its options. Under `accelerate launch`
+    the processes share the cells. Writes cells.csv, table.md and figure.png to DIR.
+    """
+    from accelerate import PartialState
+
+    from dermaflux.data.manifest import read
+    from dermaflux.evaluation import augmentation as study
+    from dermaflux.files import write_atomically
+    from dermaflux.memory import best_device
+    from dermaflux.training.finetune import FinetuneOptions
+
+    rows = (read(real, "train"), read(drawn / "manifest.csv"), read(real, validation), read(real, test))
+    sets = study.Sets(*rows, seen=read(seen, "train") if seen else ())
+    names = [name.strip() for name in archs.split(",")]
+    table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds)
+    processes = PartialState(cpu=best_device() == "cpu")
+    part = processes.process_index, processes.num_processes
+    for _ in study.run(table, sets, out, set_options(FinetuneOptions, others), part):
+        pass
+    processes.wait_for_everyone()
+    if not processes.is_main_process:
+        return
+    found = study.summary(study.results(out))
+    write_atomically(out / "cells.csv", lambda file: file.write(found.to_csv(index=False).encode()))
+    write_atomically(out / "table.md", lambda file: file.write((study.markdown(found) + "\n").encode()))
+    study.figure(found).save(out / "figure.png")
+    typer.echo(study.markdown(found))
 
 
 def _drawn(wanted, lora_strength):

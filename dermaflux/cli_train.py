@@ -1,12 +1,11 @@
 """`python -m dermaflux train <model>`: one function a model, each thin over its module in `dermaflux/training`."""
 
-from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
+from dermaflux.cli_options import Others, set_options
 from dermaflux.errors import InputError
 
 train = typer.Typer(help="Train a model of this repository; an interrupted run continues.", no_args_is_help=True)
@@ -18,24 +17,16 @@ Steps = Annotated[int | None, typer.Option(min=1)]
 Batch = Annotated[int | None, typer.Option(min=1)]
 Rate = Annotated[float | None, typer.Option("--learning-rate")]
 Seed = Annotated[int, typer.Option(min=0)]
-Others = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="any other of the module's options; repeatable")
-]
 Teacher = Annotated[
     Path | None,
     typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2, for the autoencoder's latents"),
 ]
-Options = TypeVar("Options")
 
 
 @train.command()
 def autoencoder(
     manifests: Manifests,
     teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
-    earlier: Annotated[
-        Path,
-        typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae whose decoder is gone on from"),
-    ],
     out: Out,
     steps: Steps = None,
     batch: Batch = None,
@@ -46,8 +37,8 @@ def autoencoder(
     """The autoencoder, on the train split of manifests and on phantoms: writes DIR/vae."""
     from dermaflux.training.autoencoder import AutoencoderOptions, main
 
-    options = _options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    main(manifests, teacher, earlier, out, options)
+    options = set_options(AutoencoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    main(manifests, teacher, out, options)
 
 
 @train.command()
@@ -57,7 +48,7 @@ def text(
     """The tokenizers and text encoders, on captions worded at random: writes their four folders to DIR."""
     from dermaflux.training.text import TextOptions, main
 
-    main(out, _options(TextOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed))
+    main(out, set_options(TextOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed))
 
 
 @train.command()
@@ -81,7 +72,7 @@ def base(
     from dermaflux.training.flow import FlowOptions
     from dermaflux.training.nano import train_base
 
-    options = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
     train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher)
 
 
@@ -106,7 +97,7 @@ def lora(
     from dermaflux.training.lora import LoraOptions
     from dermaflux.training.nano import train_lora
 
-    flow = _options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    flow = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
     train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow, start=start), teacher)
 
 
@@ -118,18 +109,58 @@ def classifier(
         Path | None,
         typer.Option(metavar="FILE.tflite", dir_okay=False, exists=True, help="an ImageNet MobileNetV2 to learn from"),
     ] = None,
+    val: Annotated[
+        Path | None,
+        typer.Option(metavar="MANIFEST.csv", dir_okay=False, help="its val split: fine-tune; stop on it"),
+    ] = None,
+    arch: Annotated[str | None, typer.Option(help="a timm ViT or convolutional network")] = None,
+    synthetic: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="MANIFEST.csv", help="synthetic images to learn from; repeatable"),
+    ] = None,
+    ratio: Annotated[
+        float | None, typer.Option(min=0, help="so many synthetic images for each real one; default: all")
+    ] = None,
+    real: Annotated[int | None, typer.Option(min=1, help="so many of the real images; default: all")] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """The classifier, on all but the test split of manifests: writes DIR/classifier."""
+    """A classifier: writes DIR/classifier.
+
+    With --val any timm network is fine-tuned on the train split of manifests, and on synthetic images beside, stopped
+    and calibrated on that set. Without, the embedded network learns from all but the test split, measured on folds.
+    """
+    if val is not None:
+        if teacher:
+            raise InputError("--teacher belongs to the embedded network's recipe, which takes no --val.")
+        given = dict(arch=arch, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+        from dermaflux.training.finetune import FinetuneOptions
+
+        _finetune(manifests, val, synthetic or [], ratio, real, out, set_options(FinetuneOptions, others, **given))
+        return
+    if arch or synthetic or real or ratio is not None:
+        raise InputError("--arch, --synthetic, --ratio and --real need --val, the set to stop and calibrate on.")
     from dermaflux.data.features import Features
     from dermaflux.training.classifier import ClassifierOptions, train
 
-    options = _options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    options = set_options(ClassifierOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
     train(manifests, out, options, Features(teacher).cells if teacher else None)
+
+
+def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, real, out: Path, options) -> None:
+    from dermaflux.data.manifest import read
+    from dermaflux.training.finetune import finetune, subset
+
+    rows = [row for path in manifests for row in read(path, "train")]
+    drawn = [row for path in synthetic for row in read(path)]
+    learned = rows if real is None else subset(rows, real, options.seed)
+    count = len(drawn) if ratio is None else round(ratio * len(learned))
+    classifier = finetune(learned + subset(drawn, count, options.seed), read(val, "val"), out, options)
+    low, high = classifier.card.auc_interval
+    typer.echo(f"AUC {classifier.card.auc:.3f} ({low:.3f} to {high:.3f}) on the validation images it was stopped on.")
 
 
 @train.command()
@@ -144,18 +175,3 @@ def release(
     from dermaflux.training import release as shipping
 
     shipping.release(base, autoencoder, adapter, pairs, out)
-
-
-def _options(kind: type[Options], others: Sequence[str] | None, **given: Any) -> Options:
-    """The dataclass `kind` with what is given, None being its default, and NAME=VALUE texts. Raises InputError."""
-    known = {field.name: type(field.default) for field in fields(kind) if type(field.default) in (int, float, str)}
-    changes = {name: value for name, value in given.items() if value is not None}
-    for text in others or ():
-        name, _, value = text.partition("=")
-        try:
-            changes[name] = known[name](value)
-        except KeyError:
-            raise InputError(f"--set {text}: there is no option “{name}”. Known: {', '.join(known)}.") from None
-        except ValueError:
-            raise InputError(f"--set {text}: “{value}” is not a number of the right kind.") from None
-    return kind(**changes)

@@ -1,4 +1,5 @@
-"""Which parts of an image move the classifier: Grad-CAM and its kin over a ViT's last block of patch tokens.
+"""Which parts of an image move the classifier: Grad-CAM and its kin over a ViT's last block of patch tokens, or over
+the last feature maps of a convolutional network.
 
 The grad-cam package clips a map at 0 and stretches it to 0..1 per image, so that colours compare places within one
 image, never two images.
@@ -129,7 +130,17 @@ def explain(
         raise InputError(f"A saliency map explains one of {', '.join(TARGETS)}, not “{target}”.")
     with classifier.lock:
         cam = _cam(classifier, METHODS[method], target, classifier.preprocess([image]))
-    return _finish(cam, max(classifier.model.patch_embed.grid_size), image.size, method, target)
+    return _finish(cam, cells(classifier), image.size, method, target)
+
+
+def cells(classifier: "Classifier") -> int:
+    """The side, in cells, of the grid that the maps are made from."""
+    from dermaflux.classifier import is_vit
+
+    model = classifier.model
+    if is_vit(model):
+        return max(model.patch_embed.grid_size)
+    return -(-classifier.card.image_size // model.feature_info[-1]["reduction"])
 
 
 def _cam(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray:
@@ -137,9 +148,14 @@ def _cam(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray
     import torch
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 
+    from dermaflux.classifier import is_vit, last_stage
+
     model, index = classifier.model, classifier.card.labels.index(target)
     goal = FinerWeightedTarget(index, [1 - index], 1.0) if method.contrast else ClassifierOutputTarget(index)
-    cam = _cam_class(method)(model, [model.blocks[-1].norm1], reshape_transform=patch_grid(model))
+    if is_vit(model):
+        cam = _cam_class(method)(model, [model.blocks[-1].norm1], reshape_transform=patch_grid(model))
+    else:
+        cam = _cam_class(method)(model, [last_stage(model)])
     hooks = getattr(cam, "base_cam", cam).activations_and_grads
     try:  # not as a context manager: BaseCAM.__exit__ swallows IndexError
         with torch.enable_grad():

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tiny_classifier import TINY, rows, write_manifest
 
@@ -74,6 +75,18 @@ def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_toge
         assert len(train) + len(held_out) == 52
         held += [row.path for row in held_out]
     assert len(held) == len(set(held)) == 50
+
+
+def test_the_same_picture_is_never_learned_from_and_held_out(tmp_path):
+    path = write_manifest(tmp_path, [{"label": label, "split": "train"} for label in ("benign", "malignant") * 12])
+    for copy in range(2, 24, 4):  # every fourth is one before it again, a little brighter
+        Image.open(tmp_path / f"{copy - 2}.png").point(lambda value: value + 2).save(tmp_path / f"{copy}.png")
+    rows = training.read_rows([path])
+    found = training.groups(rows)
+    assert all(found[copy] == found[copy - 2] for copy in range(2, 24, 4)) and len(set(found)) > 12
+    for learned, held_out in training.divide(rows, training.ClassifierOptions(folds=3)):
+        apart = [{found[rows.index(row)] for row in part} for part in (learned, held_out)]
+        assert not apart[0] & apart[1]
 
 
 def two_splits() -> list[dict]:

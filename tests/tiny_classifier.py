@@ -22,7 +22,8 @@ TINY = training.ClassifierOptions(
 def lesion(seed: int, size: tuple[int, int] = (64, 48), dark: bool = True) -> Image.Image:
     rng = np.random.default_rng(seed)
     image = Image.fromarray(rng.normal((215, 170, 150), 6, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8))
-    low, high = (0.3 * np.array(size)).astype(int), (0.7 * np.array(size)).astype(int)
+    centre, reach = rng.uniform(0.35, 0.65, 2), rng.uniform(0.12, 0.28, 2)  # no two look alike
+    low, high = ((at * np.array(size)).astype(int) for at in (centre - reach, centre + reach))
     colour = (60, 35, 30) if dark else (170, 110, 80)
     ImageDraw.Draw(image).ellipse((*low.tolist(), *high.tolist()), fill=colour)
     return image

@@ -74,7 +74,7 @@ def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:
 def of_saliency(classifier: Classifier, count: int, method: str = saliency.DEFAULT) -> list[Figure]:
     """The share of saliency inside the lesion of `count` phantoms: the classifier's, that of the same network with
     random weights (new ones for each phantom), and that of random maps. Empty maps are counted and left out."""
-    side = max(classifier.model.patch_embed.grid_size)
+    side = saliency.cells(classifier)
     shares = {"trained": [], "untrained": [], "random": [], "area": []}
     for seed in tqdm(range(FIRST_PHANTOM, FIRST_PHANTOM + count), desc="explaining", disable=None):
         drawn = phantom.draw(phantom.random_attributes(seed), seed)

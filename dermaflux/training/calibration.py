@@ -45,7 +45,7 @@ def calibrate(classifier: Classifier, held_out: HeldOut, folds: int) -> tuple[Cl
     card = classifier.card
     temperature, bias = fit_temperature(held_out.logits, held_out.truth)
     with torch.no_grad():
-        classifier.model.head.bias += torch.stack([torch.zeros(()), bias * temperature])
+        classifier.model.get_classifier().bias += torch.stack([torch.zeros(()), bias * temperature])
     lead = held_out.logits[:, MALIGNANT] - held_out.logits[:, 1 - MALIGNANT]
     scores = (lead / temperature + bias).sigmoid().double().numpy()
     malignant, distances = held_out.truth.numpy() == MALIGNANT, held_out.distances.numpy()

@@ -16,6 +16,8 @@ from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 from timm.models import VisionTransformer
 from timm.optim import create_optimizer_v2
@@ -24,6 +26,7 @@ import dermaflux
 from dermaflux.classifier import Classifier, create_model, gate_width
 from dermaflux.classifier_card import LABELS, Card, GateSpec, OperatingPoint
 from dermaflux.data import manifest
+from dermaflux.data.check import alike, perceptual_hash
 from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
@@ -79,11 +82,11 @@ class ClassifierOptions:
 def train(manifests: list[Path], out: Path, options: ClassifierOptions, teacher: Teacher | None = None) -> None:
     """Train on all but the test split of `manifests`, checkpointing to `out`, and write the folder `out/classifier`.
 
-    Each fold of the real images, stratified by label and never parting the images of a patient, is held out once from a
-    training of its own; temperature, operating point and figures come from these answers together, and the classifier
-    that is written learns from all. With `options.spared` one training learns from the rest and is measured on that
-    split. Rows whose source is phantom or synthetic only train. What is said of each image held out is in
-    `out/held_out.csv`.
+    Each fold of the real images, stratified by label and parting neither the images of a patient nor near-duplicates,
+    is held out once from a training of its own; temperature, operating point and figures come from these answers
+    together, and the classifier that is written learns from all. With `options.spared` one training learns from the
+    rest and is measured on that split. Rows whose source is phantom or synthetic only train. What is said of each image
+    held out is in `out/held_out.csv`.
     Raises DataError if a class has too few images to hold some out.
     """
     rows = read_rows(manifests)
@@ -136,11 +139,23 @@ def divide(rows: list[manifest.Row], options: ClassifierOptions) -> list[tuple[l
     else:
         if min(sum(row.label == label for row in real) for label in LABELS) < options.folds:
             raise DataError(f"Training needs at least {options.folds} real images of each class; there are fewer.")
-        groups = [row.values.get("patient_id") or row.values.get("source_id") or str(row.path) for row in real]
         folds = StratifiedGroupKFold(options.folds, shuffle=True, random_state=options.seed)
-        parts = [[real[i] for i in chosen] for _, chosen in folds.split(real, [row.label for row in real], groups)]
+        parts = [
+            [real[i] for i in chosen] for _, chosen in folds.split(real, [row.label for row in real], groups(real))
+        ]
     away = [{row.path for row in part} for part in parts]
     return [([row for row in rows if row.path not in gone], part) for gone, part in zip(away, parts, strict=True)]
+
+
+def groups(rows: list[manifest.Row]) -> list[int]:
+    """A number for each row, the same for images of a patient or a lesion and for near-duplicates."""
+    known = [row.values.get("patient_id") or row.values.get("source_id") or str(row.path) for row in rows]
+    looks = alike([perceptual_hash(open_rgb(row)) for row in rows])
+    places = {name: place for place, name in enumerate(dict.fromkeys(known))}
+    links = [places[name] for name in known], [len(places) + look for look in looks]
+    size = len(places) + len(rows)
+    joined = connected_components(coo_array((np.ones(len(rows)), links), (size, size)), directed=False)[1]
+    return joined[links[0]].tolist()
 
 
 Weights = dict[str, torch.Tensor]

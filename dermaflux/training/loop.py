@@ -30,8 +30,9 @@ def fit(
     log_every: int = 20,
     sample_every: int = 0,
     sample: Callable[[int], None] | None = None,
+    done: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Call `step(i)` for i in [0, steps), resuming from `out/checkpoint` where there is one.
+    """Call `step(i)` for i in [0, steps), or until `done()`, resuming from `out/checkpoint` where there is one.
 
     The random state is set from (seed, i) before each step, so that an interrupted run continues with exactly
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
@@ -43,6 +44,8 @@ def fit(
     log = _Log(out / "loss.csv", start)
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5)
     for i in bar:
+        if done():
+            break
         set_seed(seed * 1_000_003 + i)
         values = step(i)
         if not all(torch.isfinite(torch.tensor(v)) for v in values.values()):
@@ -58,14 +61,17 @@ def fit(
             sample(i + 1)
 
 
-def update(accelerator: Accelerator, loss: torch.Tensor, optimizer, schedule, parameters, average: EMAModel) -> None:
-    """One step of the optimizer down the gradient of `loss`, its norm at most 1, and of the moving average."""
+def update(
+    accelerator: Accelerator, loss: torch.Tensor, optimizer, schedule, parameters, average: EMAModel | None = None
+) -> None:
+    """One step of the optimizer down the gradient of `loss`, its norm at most 1, and of the moving average, if any."""
     accelerator.backward(loss)
     accelerator.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    average.step(parameters)
+    if average is not None:
+        average.step(parameters)
 
 
 def _save(accelerator: Accelerator, out: Path, done: int) -> None:

@@ -1,0 +1,38 @@
+"""What several verbs read alike from their arguments."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from dermaflux.errors import InputError
+
+Others = Annotated[
+    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="any other of the module's options; repeatable")
+]
+Options = TypeVar("Options")
+Number = TypeVar("Number", int, float)
+
+
+def set_options(kind: type[Options], others: Sequence[str] | None, **given: Any) -> Options:
+    """The dataclass `kind` with what is given, None being its default, and NAME=VALUE texts. Raises InputError."""
+    known = {field.name: type(field.default) for field in fields(kind) if type(field.default) in (int, float, str)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    for text in others or ():
+        name, _, value = text.partition("=")
+        try:
+            changes[name] = known[name](value)
+        except KeyError:
+            raise InputError(f"--set {text}: there is no option “{name}”. Known: {', '.join(known)}.") from None
+        except ValueError:
+            raise InputError(f"--set {text}: “{value}” is not a number of the right kind.") from None
+    return kind(**changes)
+
+
+def numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """The numbers in `text`, parted by commas. Raises InputError."""
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"“{text[:80]}” is not a list of numbers parted by commas.") from None

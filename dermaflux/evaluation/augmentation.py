@@ -1,0 +1,185 @@
+"""What synthesis buys: classifiers trained on n real images and r times as many synthetic ones, tried on real ones.
+
+The table and figure of DermaFlux (arXiv 2603.16392): real n x ratio x architecture x seeds, every cell trained by the
+same code and kept in a folder of its own, so that an interrupted run goes on and processes can share the cells. Real
+subsets are nested and hold the generator's own training images first, so that a generator that has seen n images serves
+every cell with at least n and leaks none to it.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from scipy import stats
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from tqdm import tqdm
+
+from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb
+from dermaflux.errors import DataError
+from dermaflux.files import write_atomically
+from dermaflux.training.finetune import FinetuneOptions, finetune, subset
+
+MEASURES = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+ONLY_SYNTHETIC = 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: `real` photographs (0: none), `ratio` times as many synthetic images, an architecture and a seed.
+
+    Where there are no photographs, `ratio` is of the largest number of them in the table.
+    """
+
+    arch: str
+    real: int
+    ratio: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.arch}-{self.real}-x{self.ratio:g}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Rows to learn from, real and synthetic, to stop on and to be tried on; seen: the images that the generator of the
+    synthetic ones was trained on."""
+
+    real: Sequence[manifest.Row]
+    synthetic: Sequence[manifest.Row]
+    validation: Sequence[manifest.Row]
+    test: Sequence[manifest.Row]
+    seen: Sequence[manifest.Row] = ()
+
+    def learned(self, cell: Cell, largest: int) -> list[manifest.Row]:
+        """What `cell` is trained on. Raises DataError if its photographs are fewer than the generator has seen, or if
+        there are too few of a kind."""
+        drawn = subset(self.synthetic, round(cell.ratio * (cell.real or largest)), cell.seed)
+        if cell.real == ONLY_SYNTHETIC:
+            return drawn
+        first = {row.path for row in self.seen}
+        if drawn and cell.real < len(first):
+            raise DataError(
+                f"The generator was trained on {len(first)} images; a classifier of {cell.real} real ones would learn "
+                "of more than its own."
+            )
+        if missing := first - {row.path for row in self.real}:
+            raise DataError(f"{min(missing).name} was seen by the generator but is not among the real images.")
+        own = [row for row in self.real if row.path in first]
+        rest = [row for row in self.real if row.path not in first]
+        if cell.real < len(own):
+            return subset(own, cell.real, cell.seed)
+        return own + subset(rest, cell.real - len(own), cell.seed) + drawn
+
+
+def cells(
+    archs: Sequence[str], reals: Sequence[int], ratios: Sequence[float], seeds: int, only_synthetic: bool = True
+) -> list[Cell]:
+    """Every combination, and for every ratio above 0 one without photographs if `only_synthetic`."""
+    alone = [(ONLY_SYNTHETIC, ratio) for ratio in ratios if ratio] if only_synthetic else []
+    return [
+        Cell(arch, real, ratio, seed)
+        for arch, (real, ratio), seed in product(archs, [*product(reals, ratios), *alone], range(seeds))
+    ]
+
+
+def run(
+    table: Sequence[Cell], sets: Sets, out: Path, options: FinetuneOptions, part: tuple[int, int] = (0, 1)
+) -> Iterator[dict]:
+    """Train and try the cells that are not done yet, yielding each one's results; every part[1]th from part[0] on.
+
+    Results are in `out/<cell>/result.json`. Raises DataError, before anything is trained, as `Sets.learned` does.
+    """
+    largest = max((cell.real for cell in table), default=0)
+    learned = {cell: sets.learned(cell, largest) for cell in table}
+    tried = [open_rgb(row) for row in sets.test]
+    malignant = np.array([row.label == "malignant" for row in sets.test])
+    for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
+        path = out / cell.name / "result.json"
+        if not path.exists():
+            own = replace(options, arch=cell.arch, seed=cell.seed)
+            found = finetune(learned[cell], sets.validation, out / cell.name, own).predict(tried)
+            p = np.array([one.p_malignant for one in found])
+            result = asdict(cell) | {
+                "auc": float(roc_auc_score(malignant, p)),
+                "accuracy": float(((p >= 0.5) == malignant).mean()),
+                "balanced_accuracy": float(balanced_accuracy_score(malignant, p >= 0.5)),
+                "learned": len(learned[cell]),
+                "tried": len(tried),
+            }
+            text = json.dumps(result, indent=2) + "\n"
+            write_atomically(path, lambda file, text=text: file.write(text.encode()))
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def results(out: Path) -> pd.DataFrame:
+    """All finished cells of `out`, a row each. Raises DataError if there are none."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/result.json"))]
+    if not found:
+        raise DataError(f"{out} holds no finished cell.")
+    return pd.DataFrame(found)
+
+
+def summary(found: pd.DataFrame) -> pd.DataFrame:
+    """Of each cell without its seed: mean and 95 % t interval over seeds of every measure, and of its gain over the
+    same seeds without synthetic images, paired by seed."""
+    rows = []
+    for (arch, real, ratio), part in found.groupby(["arch", "real", "ratio"]):
+        plain = found[(found.arch == arch) & (found.real == real) & (found.ratio == 0)]
+        row = {"arch": arch, "real": real, "ratio": ratio, "seeds": len(part), "tried": int(part.tried.iloc[0])}
+        for name in MEASURES:
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(part[name])
+            both = part.merge(plain, on="seed", suffixes=("", "_plain"))
+            gain = both[name] - both[f"{name}_plain"] if ratio and len(both) else pd.Series(dtype=float)
+            row[f"{name}_gain"], row[f"{name}_gain_low"], row[f"{name}_gain_high"] = _interval(gain)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _interval(values: pd.Series) -> tuple[float, float, float]:
+    if len(values) == 0:
+        return (np.nan,) * 3
+    mean = float(values.mean())
+    if len(values) == 1 or values.std() == 0:
+        return mean, mean, mean
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
+    return mean, float(low), float(high)
+
+
+def markdown(table: pd.DataFrame, measure: str = "auc") -> str:
+    """The table of one of MEASURES, real against ratio, with gains over no synthetic images."""
+    name = MEASURES[measure]
+    lines = [f"| Network | Real | Ratio | Seeds | {name} | 95 % | Gain | 95 % |", "|---|---|---|---|---|---|---|---|"]
+    for row in table.to_dict("records"):
+        between = lambda key, row=row: f"{row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f}"
+        gain, real = row[f"{measure}_gain"], row["real"] or "none"
+        gained = (f"{gain:+.3f}", between(f"{measure}_gain")) if np.isfinite(gain) else ("", "")
+        cells = row["arch"], real, f"{row['ratio']:g}", row["seeds"], f"{row[measure]:.3f}", between(measure), *gained
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
+    """A panel a network: one of MEASURES over the ratio, a line with intervals for each number of real images."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    archs = list(dict.fromkeys(table.arch))
+    drawing = Figure(figsize=(5.5 * len(archs), 4), layout="constrained")
+    for axes, arch in zip(np.atleast_1d(drawing.subplots(1, len(archs), sharey=True)), archs, strict=True):
+        for real, part in table[table.arch == arch].sort_values("ratio").groupby("real"):
+            spread = (part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure])
+            label = f"{real} real" if real else "synthetic only"
+            axes.errorbar(part.ratio, part[measure], spread, marker="o", capsize=3, label=label)
+        axes.set(title=arch, xlabel="synthetic images for each real one", ylabel=MEASURES[measure])
+        axes.legend()
+    file = io.BytesIO()
+    drawing.savefig(file, dpi=120, format="png")
+    return Image.open(file)

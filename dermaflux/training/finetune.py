@@ -1,0 +1,230 @@
+"""Fine-tune any timm network on real and synthetic images, and stop where a validation set no longer gains.
+
+What is written is calibrated on the validation set and has the one form that `Classifier.load` reads.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.training_utils import EMAModel
+from sklearn.metrics import roc_auc_score
+from timm.data import resolve_data_config
+from timm.optim import create_optimizer_v2
+from torch import nn
+
+import dermaflux
+from dermaflux.classifier import BATCH, Classifier, create_model, gate_width
+from dermaflux.classifier_card import INTERPOLATIONS, LABELS, Card, GateSpec, OperatingPoint
+from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb, read_pixels
+from dermaflux.errors import DataError, ModelUnavailable
+from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
+from dermaflux.training.classifier import is_real
+from dermaflux.training.loop import fit, update
+from dermaflux.training.views import augment
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How a network is fine-tuned.
+
+    arch: a timm ViT or convolutional network; pretrained: 1 to start from the weights that timm fetches, 0 from random
+    ones; image_size in px, 0 being the architecture's own. balanced: 1 for batches with as many images of each class, 0
+    for the natural shares. augmented: 1 for random views, 0 for the images as they are. check_every: steps between two
+    looks at the validation set; patience: looks without a better AUC after which training ends. ema: decay of the
+    averaged weights. precision: bf16, fp16 or no.
+    """
+
+    arch: str = "vit_base_patch16_224"
+    pretrained: int = 1
+    image_size: int = 0
+    steps: int = 3000
+    batch: int = 32
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.05
+    balanced: int = 1
+    augmented: int = 1
+    check_every: int = 100
+    patience: int = 8
+    ema: float = 0.99
+    precision: str = "bf16"
+    seed: int = 0
+
+
+def subset(rows: Sequence[manifest.Row], count: int, seed: int) -> list[manifest.Row]:
+    """`count` of `rows`, with the labels in their proportion; a smaller subset by the same seed is part of a larger.
+
+    Raises DataError if there are not so many.
+    """
+    if count > len(rows):
+        raise DataError(f"{count} images are asked for, but there are only {len(rows)}.")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    place = np.empty(len(rows))
+    for label in LABELS:  # evenly spread over the order, so that every beginning of it has the proportion
+        of_label = [i for i in order if rows[i].label == label]
+        place[of_label] = (np.arange(len(of_label)) + 0.5) / max(len(of_label), 1)
+    return [rows[i] for i in np.argsort(place, kind="stable")[:count]]
+
+
+def finetune(
+    rows: Sequence[manifest.Row], validation: Sequence[manifest.Row], out: Path, options: FinetuneOptions
+) -> Classifier:
+    """Train on `rows`, checkpointing to `out`, and write the folder `out/classifier`.
+
+    Raises DataError if a class is absent, ModelUnavailable if the network cannot be had.
+    """
+    for name, some in (("training", rows), ("validation", validation)):
+        for label in LABELS:
+            if not any(row.label == label for row in some):
+                raise DataError(f"The {name} images hold none that is {label}.")
+    torch.manual_seed(options.seed)
+    card, model = _network(rows, options)
+    truth = torch.tensor([LABELS.index(row.label) for row in validation])
+    seen = [open_rgb(row) for row in validation]
+    bare = Classifier(model, card, torch.zeros(1), torch.eye(1))
+    _optimise(model, rows, bare.preprocess(seen), truth, card, out, options)
+    width = gate_width(model, card.gate)
+    classifier = Classifier(model.cpu().eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
+    _, known = classifier.measure([open_rgb(row) for row in rows if is_real(row)] or seen)
+    mean, precision = fit_gate(known)
+    classifier = replace(classifier, gate_mean=mean, gate_precision=precision)
+    logits, features = classifier.measure(seen)
+    classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(features), truth), 1)
+    classifier.save(out / "classifier", readme(classifier.card))
+    return classifier
+
+
+def _network(rows: Sequence[manifest.Row], options: FinetuneOptions) -> tuple[Card, nn.Module]:
+    """The network with the preprocessing that its weights want, on a card that is not filled in yet."""
+    drawn = sum(not is_real(row) for row in rows)
+    malignant = sum(row.label == "malignant" for row in rows)
+    card = Card(
+        arch=options.arch,
+        model={},
+        image_size=options.image_size or 224,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        interpolation="bicubic",
+        labels=LABELS,
+        temperature=1.0,
+        auc=0.5,
+        auc_interval=(0.0, 1.0),
+        operating_point=OperatingPoint(0.5, 0.0, (0.0, 1.0), 0.0, (0.0, 1.0), 0, ""),
+        gate=GateSpec((), 0.0, 1.0, 0),
+        trained_on=f"{len(rows) - drawn} real and {drawn} synthetic images, {malignant} of them malignant",
+        licence="as its images and weights allow",
+        version=dermaflux.__version__,
+    )
+    if not timm.is_model(options.arch):
+        raise ModelUnavailable(f"timm {timm.__version__} has no architecture “{options.arch}”.")
+    wants = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(options.arch).to_dict())
+    card = replace(
+        card,
+        image_size=options.image_size or wants["input_size"][1],
+        mean=wants["mean"],
+        std=wants["std"],
+        interpolation=wants["interpolation"] if wants["interpolation"] in INTERPOLATIONS else "bicubic",
+    )
+    try:
+        model = create_model(card, bool(options.pretrained))
+    except OSError as error:
+        raise ModelUnavailable(
+            f"The pretrained weights of {options.arch} cannot be fetched: {error}. Start from random ones with "
+            "--set pretrained=0."
+        ) from error
+    layers = len(model.feature_info)
+    return replace(card, gate=replace(card.gate, layers=(layers // 3, 2 * layers // 3))), model
+
+
+class _Best:
+    """The averaged weights with the best AUC so far, and how often it was not better since; part of the checkpoint."""
+
+    def __init__(self, patience: int):
+        self.patience, self.auc, self.since, self.weights = patience, -1.0, 0, {}
+
+    def see(self, auc: float, model: nn.Module) -> None:
+        self.since += 1
+        if auc > self.auc:
+            self.auc, self.since = auc, 0
+            self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def over(self) -> bool:
+        return self.since >= self.patience
+
+    def state_dict(self) -> dict:
+        return {"auc": self.auc, "since": self.since, "weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.auc, self.since, self.weights = state["auc"], state["since"], state["weights"]
+
+
+def _optimise(
+    model: nn.Module,
+    rows: Sequence[manifest.Row],
+    tried: torch.Tensor,
+    truth: torch.Tensor,
+    card: Card,
+    out: Path,
+    options: FinetuneOptions,
+) -> None:
+    """Train `model` in place; `tried`: the validation images (V, 3, S, S), preprocessed."""
+    accelerator = Accelerator(mixed_precision=options.precision)
+    device, size = accelerator.device, card.image_size
+    pixels, labels = read_pixels(rows, size), torch.tensor([LABELS.index(row.label) for row in rows])
+    members = [(labels == label).nonzero()[:, 0] for label in range(len(LABELS))]
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (card.mean, card.std))
+    model.to(device, memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(model, "adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
+    schedule = get_cosine_schedule_with_warmup(optimizer, options.steps // 20 + 1, options.steps)
+    wrapped, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
+    parameters, best = list(model.parameters()), _Best(options.patience)
+    average = EMAModel(parameters, decay=options.ema)
+    accelerator.register_for_checkpointing(average, best)
+
+    def step(i: int) -> dict[str, float]:
+        model.train()
+        if options.balanced:
+            y = torch.arange(options.batch) % len(LABELS)
+            chosen = torch.stack([members[label][torch.randint(len(members[label]), ())] for label in y.tolist()])
+        else:
+            chosen = torch.randint(len(labels), (options.batch,))
+        views = augment(pixels[chosen], size) if options.augmented else pixels[chosen]
+        x = ((views.to(device).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        with accelerator.autocast():
+            logits = wrapped(x).float()
+        loss = F.cross_entropy(logits, labels[chosen].to(device))
+        update(accelerator, loss, optimizer, schedule, parameters, average)
+        if (i + 1) % options.check_every and i + 1 < options.steps:
+            return {"loss": loss.item()}
+        average.store(parameters)
+        average.copy_to(parameters)
+        auc = _auc(model, tried, truth, device)
+        best.see(auc, model)
+        average.restore(parameters)
+        return {"loss": loss.item(), "validation AUC": auc}
+
+    fit(
+        accelerator,
+        step,
+        steps=options.steps,
+        out=out,
+        seed=options.seed,
+        save_every=options.check_every,
+        log_every=options.check_every,
+        done=best.over,
+    )
+    model.load_state_dict(best.weights)
+
+
+@torch.no_grad()
+def _auc(model: nn.Module, tried: torch.Tensor, truth: torch.Tensor, device: torch.device) -> float:
+    model.eval()
+    logits = torch.cat([model(x.to(device)).float().cpu() for x in tried.split(BATCH)])
+    return float(roc_auc_score(truth == MALIGNANT, logits[:, MALIGNANT] - logits[:, 1 - MALIGNANT]))

@@ -1,0 +1,123 @@
+"""Fine-tuning of any timm network: on real and synthetic images, stopped on a validation set."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_classifier
+import torch
+from typer.testing import CliRunner
+
+from dermaflux.classifier import Classifier, is_vit
+from dermaflux.cli import app
+from dermaflux.data import manifest
+from dermaflux.errors import DataError, ModelUnavailable
+from dermaflux.saliency import explain
+from dermaflux.training.finetune import FinetuneOptions, _Best, finetune, subset
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+QUICK = FinetuneOptions(
+    arch="resnet10t", pretrained=0, image_size=64, steps=30, batch=8, learning_rate=1e-3, check_every=10, ema=0.8
+)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Thirty images, twelve of them malignant and dark; every third is of the split val."""
+    folder = tmp_path_factory.mktemp("images")
+    labels = ["malignant", "benign", "benign", "malignant", "benign"] * 6
+    given = [{"label": label, "split": "val" if i % 3 == 0 else "train"} for i, label in enumerate(labels)]
+    return manifest.read(tiny_classifier.write_manifest(folder, given))
+
+
+def parts(rows):
+    return ([row for row in rows if row.split == split] for split in ("train", "val"))
+
+
+@pytest.mark.parametrize("arch", ["resnet10t", "vit_tiny_patch16_224"])
+def test_any_network_is_written_as_a_classifier_that_loads_and_explains(arch, rows, tmp_path):
+    made = finetune(*parts(rows), tmp_path, replace(QUICK, arch=arch))
+    read = Classifier.load(tmp_path / "classifier")
+    assert is_vit(read.model) == arch.startswith("vit") and read.card.image_size == 64
+    images = [tiny_classifier.lesion(seed, dark=seed % 2 == 0) for seed in range(4)]
+    told = [[one.p_malignant for one in classifier.predict(images)] for classifier in (read, made)]
+    assert told[0] == pytest.approx(told[1], abs=1e-5)
+    assert explain(read, images[0], "hirescam").values.shape == images[0].size[::-1]
+    assert "20 real and 0 synthetic images" in read.card.trained_on
+
+
+def test_what_it_learns_separates_the_classes(rows, tmp_path):
+    classifier = finetune(*parts(rows), tmp_path, replace(QUICK, steps=60))
+    assert classifier.card.auc > 0.95 and classifier.card.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_training_stops_where_the_validation_set_gains_no_more_and_keeps_the_best_weights(rows, tmp_path):
+    options = replace(QUICK, steps=400, check_every=5, patience=2)
+    classifier = finetune(*parts(rows), tmp_path, options)
+    seen = [line.split(",") for line in (tmp_path / "loss.csv").read_text().splitlines()[1:]]
+    aucs = [float(line[2]) for line in seen]
+    assert len(aucs) < 80 and max(aucs[-2:]) <= max(aucs[:-2])
+    assert classifier.card.auc == pytest.approx(max(aucs), abs=0.02)
+    again = finetune(*parts(rows), tmp_path, options)
+    states = classifier.model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_looks_without_a_better_auc_are_counted_from_the_best_one():
+    best, model = _Best(2), torch.nn.Linear(1, 1)
+    for auc, over in ((0.5, False), (0.6, False), (0.6, False), (0.7, False), (0.1, False), (0.2, True)):
+        best.see(auc, model)
+        assert best.over() == over
+    assert best.auc == 0.7
+
+
+def test_a_subset_keeps_the_proportion_of_labels_and_lies_in_every_larger_one(rows):
+    for count in (5, 10, 20):
+        some = subset(rows, count, seed=3)
+        assert len({row.path for row in some}) == count
+        assert abs(np.mean([row.label == "malignant" for row in some]) - 0.4) <= 0.5 / count + 0.05
+        assert {row.path for row in subset(rows, count - 3, seed=3)} < {row.path for row in some}
+    assert subset(rows, 8, 3) == subset(rows, 8, 3) != subset(rows, 8, 4)
+    with pytest.raises(DataError, match="31 images are asked for, but there are only 30"):
+        subset(rows, 31, 0)
+
+
+def test_a_class_that_is_absent_is_named(rows, tmp_path):
+    learned, tried = parts(rows)
+    with pytest.raises(DataError, match="validation images hold none that is malignant"):
+        finetune(learned, [row for row in tried if row.label == "benign"], tmp_path, QUICK)
+
+
+def test_weights_that_cannot_be_fetched_are_a_sentence(rows, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelUnavailable, match="--set pretrained=0"):
+        finetune(*parts(rows), tmp_path, replace(QUICK, pretrained=1))
+    with pytest.raises(ModelUnavailable, match="no architecture"):
+        finetune(*parts(rows), tmp_path, replace(QUICK, arch="resnet_of_dreams"))
+
+
+def test_the_command_takes_some_real_images_and_synthetic_ones_in_a_ratio(rows, tmp_path):
+    path = rows[0].path.parent / "manifest.csv"
+    drawn = tmp_path / "drawn"
+    drawn.mkdir()
+    tiny_classifier.write_manifest(
+        drawn, [{"label": label, "split": "train", "source": "synthetic"} for label in ("benign", "malignant") * 10]
+    )
+    few = [f"--set={name}={value}" for name, value in dict(pretrained=0, image_size=32, check_every=2, ema=0.5).items()]
+    arguments = ["train", "classifier", path, "--val", path, "--arch", "resnet10t", "--out", tmp_path / "out"]
+    arguments += ["--synthetic", drawn / "manifest.csv", "--ratio", 1.5, "--real", 10, "--steps", 2, *few]
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert done.exit_code == 0 and "AUC" in done.output
+    card = Classifier.load(tmp_path / "out" / "classifier").card
+    assert card.trained_on == "10 real and 15 synthetic images, 12 of them malignant"
+
+
+def test_options_of_the_two_recipes_are_not_mixed(rows, tmp_path):
+    path = rows[0].path.parent / "manifest.csv"
+    for arguments, sentence in (
+        (["--arch", "resnet10t"], "need --val"),
+        (["--val", path, "--teacher", path], "takes no"),
+    ):
+        done = CliRunner().invoke(app, ["train", "classifier", str(path), "--out", str(tmp_path), *map(str, arguments)])
+        assert done.exit_code == 2 and sentence in done.stderr
