@@ -6,6 +6,7 @@ import pytest
 import tiny
 import torch
 from diffusers import FluxPipeline
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from dermaflux import phantom
@@ -52,6 +53,29 @@ def test_only_the_adapter_is_trained(tiny_folder, pairs, tmp_path):
 def test_what_training_writes_is_read_whole(tiny_folder):
     path = tiny_folder / "lora" / WEIGHTS
     assert not attach(tiny.pipeline(), LoraSpec("own", "Own", str(path), "none")).unused and load_file(path)
+
+
+def changes(folder_or_file: Path, base: Path) -> dict[str, torch.Tensor]:
+    """By layer, what the adapter in a file adds to its weights."""
+    pipe = pipeline(base)
+    assert not attach(pipe, LoraSpec("own", "Own", str(folder_or_file), "none")).unused
+    return {
+        name: module.get_delta_weight(next(iter(module.lora_A)))
+        for name, module in pipe.transformer.named_modules()
+        if isinstance(module, LoraLayer)
+    }
+
+
+@pytest.mark.parametrize("targets", [lora.TARGETS, ("attn.to_k", "proj_mlp", "norm_out.linear", "x_embedder")])
+def test_the_file_for_kohyas_tools_changes_the_same_layers_by_the_same(targets, tiny_folder, pairs, tmp_path):
+    options = LoraOptions(rank=2, alpha=6, targets=targets, flow=FLOW)
+    lora.train(pipeline(tiny_folder), pairs, tmp_path, options)
+    ours, theirs = (changes(tmp_path / name, tiny_folder) for name in (Path("lora") / WEIGHTS, lora.KOHYA))
+    assert ours and all(change.any() for change in ours.values())
+    for name, change in ours.items():
+        assert torch.allclose(change, theirs[name], atol=1e-5 * change.abs().max())
+    assert not any(change.any() for name, change in theirs.items() if name not in ours)
+    assert all(key.startswith("lora_unet_") for key in load_file(tmp_path / lora.KOHYA))
 
 
 def test_an_adapter_is_gone_on_from(tiny_folder, pairs, tmp_path):

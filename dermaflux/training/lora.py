@@ -9,13 +9,17 @@ import torch
 from diffusers import FluxPipeline
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
+from dermaflux.files import write_atomically
 from dermaflux.lora import WEIGHTS
 from dermaflux.training import flow
 from dermaflux.training.flow import FlowOptions
+from dermaflux.training.kohya import to_kohya
 from dermaflux.training.pairs import Pairs
 
+DOWN, UP = ".lora_A.weight", ".lora_B.weight"
+KOHYA = "kohya.safetensors"
 TARGETS = (
     "attn.to_q",
     "attn.to_k",
@@ -56,7 +60,8 @@ def train(
     options: LoraOptions,
     sample: Callable[[int], None] | None = None,
 ) -> None:
-    """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format.
+    """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format, and the same as
+    kohya's sd-scripts name it to `out/kohya.safetensors`.
 
     sample: see `flow.train`.
     """
@@ -76,6 +81,11 @@ def train(
         transformer_lora_layers=layers,
         transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
     )
+    adapted = [name.removesuffix(DOWN) for name in layers if name.endswith(DOWN)]
+    downs_and_ups = {name: (layers[name + DOWN], layers[name + UP]) for name in adapted}
+    own = transformer.peft_config["default"]
+    tensors = to_kohya(downs_and_ups, own.lora_alpha / own.r, transformer)
+    write_atomically(out / KOHYA, lambda file: file.write(save(tensors)))
 
 
 @torch.no_grad()
