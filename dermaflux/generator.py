@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
+from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -210,7 +211,7 @@ class Generator:
         scheduler.set_begin_index(int(max(options.steps - options.steps * options.strength, 0)))
         pipe, size = self.pipe, options.size
         pixels = pipe.image_processor.preprocess(image, height=size, width=size).to(self._device, pipe.vae.dtype)
-        latents = pipe.vae.encode(pixels).latent_dist.mode()
+        latents = retrieve_latents(pipe.vae.encode(pixels), sample_mode="argmax")
         latents = (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
         packed = pipe._pack_latents(latents, *latents.shape).to(noise.dtype).expand_as(noise)
         t = scheduler.timesteps[scheduler.begin_index].repeat(len(noise))

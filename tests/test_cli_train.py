@@ -10,7 +10,6 @@ from typer.testing import CliRunner, Result
 
 from dermaflux import phantom
 from dermaflux.cli import app
-from dermaflux.models import NANO
 from dermaflux.training.taef2 import Taef2
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -27,31 +26,22 @@ def teacher(path: Path) -> Path:
 
 
 def test_train_autoencoder_writes_a_model_that_loads(tmp_path):
-    from diffusers import AutoencoderKL
+    from diffusers import AutoencoderTiny
 
     (tmp_path / "manifest.csv").write_text("file,label,split\na.png,benign,train\nb.png,benign,train\n")
     for seed, name in enumerate(("a.png", "b.png")):
         Image.fromarray(phantom.draw(phantom.random_attributes(seed), seed, 96).image).save(tmp_path / name)
-    arguments = (tmp_path / "manifest.csv", "--teacher", teacher(tmp_path / "t.safetensors"), "--earlier", NANO / "vae")
-    arguments = (*arguments, "--out", tmp_path / "out")
-    few = [f"--set={name}={value}" for name, value in dict(phantoms=2, fitted=2, inner_steps=1, inner_images=2).items()]
+    arguments = (tmp_path / "manifest.csv", "--teacher", teacher(tmp_path / "t.safetensors"), "--out", tmp_path / "out")
+    few = [f"--set={name}={value}" for name, value in dict(phantoms=2, pieces_steps=1, detail_steps=1, views=2).items()]
     assert run("train", "autoencoder", *arguments, "--steps", 1, "--batch", 2, *few).exit_code == 0
-    assert AutoencoderKL.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
+    assert AutoencoderTiny.from_pretrained(tmp_path / "out" / "vae").config.latent_channels == 32
 
 
 def test_a_file_that_is_not_the_teacher_is_refused(tmp_path):
     (tmp_path / "manifest.csv").write_text("file,label\n")
     save_file({"encoder.0.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     for name in ("other.safetensors", "manifest.csv"):
-        arguments = (
-            tmp_path / "manifest.csv",
-            "--teacher",
-            tmp_path / name,
-            "--earlier",
-            NANO,
-            "--out",
-            tmp_path / "out",
-        )
+        arguments = (tmp_path / "manifest.csv", "--teacher", tmp_path / name, "--out", tmp_path / "out")
         result = run("train", "autoencoder", *arguments)
         assert result.exit_code == 2 and "does not hold TAEF2's encoder and decoder." in result.stderr
 

@@ -43,8 +43,8 @@ def build(folder: Path) -> Path:
     pipe.save_pretrained(folder / "pipeline")
     _save_lora(pipe.transformer, folder / "lora")
     patch = 4
-    shapes = {"weight": (3 * patch**2, LATENT_CHANNELS), "bias": (3 * patch**2,)}
-    save_file({name: torch.rand(shape) / 2 for name, shape in shapes.items()}, folder / "previews.safetensors")
+    shapes = {"weight": (3 * patch**2, LATENT_CHANNELS, 3, 3), "bias": (3 * patch**2,)}
+    save_file({name: torch.rand(shape) / 20 for name, shape in shapes.items()}, folder / "previews.safetensors")
     return folder
 
 

@@ -1,14 +1,16 @@
-"""Train the embedded AutoencoderKL: 256 px RGB to 32 x 16 x 16 latents and back.
+"""Train the embedded AutoencoderTiny: 256 px RGB to 32 x 16 x 16 latents and back.
 
-It is distilled from TAEF2 (`taef2.py`), which sees the images at half their size: the encoder learns the teacher's
-latents, the decoder the way back to the whole size. The inner layers, at a sixteenth of the side, are a hundredth of
-the work of all, so they learn first: the encoder's between principal components (`components.py`), which its outer
-layers give, and latents; the decoder's between latents and what an earlier autoencoder's outer layers take. Then all of
-the decoder learns. Least squares would smooth away what a latent does not settle; the teacher's pictures are crisp and
-a function of the latents, so they can be learned without a critic.
+It is distilled from TAEF2 (`taef2.py`), which sees the images at half their size, and has its shape but for two things:
+a stage more at the image's own size, and none of the branches that normalise over the whole image. So it is taught
+piece by piece (`pieces.py`): each block learns alone to give what the teacher's gives, from what the teacher's takes.
+Then the decoder learns as a whole to draw the teacher's picture at the whole size, and the encoder the teacher's
+latents. The teacher's pictures are crisp and a function of the latents, so that least error serves; what is finer than
+they show is not, and a critic (`critic.py`) teaches it last.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderTiny, FluxPipeline
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import nn
@@ -25,208 +27,198 @@ from tqdm import tqdm
 
 from dermaflux.data import manifest
 from dermaflux.data.pixels import read_pixels
-from dermaflux.training import components
+from dermaflux.training.critic import Critic
 from dermaflux.training.loop import fit, update
 from dermaflux.training.phantoms import draw_phantoms
+from dermaflux.training.pieces import inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 BATCH = 32
+NATIVE = 256
 CONFIG = dict(
-    in_channels=3,
-    out_channels=3,
     latent_channels=LATENTS,
-    block_out_channels=(16, 32, 64, 128, 128),
-    down_block_types=("DownEncoderBlock2D",) * 5,
-    up_block_types=("UpDecoderBlock2D",) * 5,
-    layers_per_block=1,
-    norm_num_groups=1,
-    mid_block_add_attention=False,
-    use_quant_conv=False,
-    use_post_quant_conv=False,
-    sample_size=256,
+    encoder_block_out_channels=(64,) * 5,
+    decoder_block_out_channels=(64,) * 5,
+    num_encoder_blocks=(0, 1, 3, 3, 6),
+    num_decoder_blocks=(6, 3, 3, 1, 0),
     scaling_factor=1.3,
     shift_factor=0.0,
 )
 """The scaling factor takes the root mean square of the teacher's latents, 0.78 over the train split, to 1."""
-WIDTHS = (12, 32, 64, 64)
-"""Components kept after each stage of the encoder's outer layers."""
-LOGVAR = -20.0
-"""The encoder is as good as deterministic."""
+WINDOW, MARGIN = 10, 2
+"""Side of the part of a picture that is learned at once, in latents, and what of it is too near a cut to count."""
 
 
 @dataclass(frozen=True)
 class AutoencoderOptions:
     """How the autoencoder is trained.
 
-    steps, batch, learning_rate: of the whole decoder, after the inner layers had inner_steps of inner_batch out of
-    inner_images views at inner_rate. sharp: the share of the teacher's picture, against the image's own, in what the
-    decoder shall draw; what is finer than the teacher sees is always the image's. noise: on the latents decoded, as a
-    flow's are never exact. phantoms: how many drawn images join the real ones. fitted: how many images the components
-    are fitted to.
+    views: how many are drawn to learn from. pieces_steps, pieces_batch, pieces_rate: of the pieces; steps, batch,
+    learning_rate: of the whole. sharp: the share of the teacher's picture, against the image's own, in what the decoder
+    shall draw; what is finer than the teacher sees is always the image's. detail_steps, detail_rate: with the critic,
+    whose pull is `detail` of what holds the picture. noise: on the latents decoded, as a flow's
+    are never exact. phantoms: how many drawn images join the real ones.
     """
 
-    steps: int = 500
-    batch: int = 4
-    learning_rate: float = 3e-4
-    inner_steps: int = 8000
-    inner_batch: int = 16
-    inner_rate: float = 1e-3
-    inner_images: int = 6000
+    steps: int = 3000
+    batch: int = 16
+    learning_rate: float = 5e-4
+    pieces_steps: int = 4000
+    pieces_batch: int = 16
+    pieces_rate: float = 1.5e-3
+    detail_steps: int = 1500
+    detail_rate: float = 2e-4
+    detail: float = 1.0
+    views: int = 3000
     sharp: float = 1.0
     noise: float = 0.05
     phantoms: int = 600
-    fitted: int = 100
-    ema: float = 0.995
+    ema: float = 0.998
     seed: int = 0
 
 
-def train(
-    pixels: torch.Tensor, teacher: Taef2, earlier: AutoencoderKL, out: Path, options: AutoencoderOptions
-) -> AutoencoderKL:
-    """Train on images `pixels` (N, 3, H, W) uint8, checkpointing to `out`; returns the model in eval mode.
-
-    earlier: an autoencoder of the same shape, whose decoder the new one starts from.
-    """
-    model, stages = start(pixels, earlier, options)
-    _train_inner(model, stages, pixels, teacher, earlier, out / "inner", options)
-    _train_decoder(model, pixels, teacher, out, options)
+def train(pixels: torch.Tensor, teacher: Taef2, out: Path, options: AutoencoderOptions) -> AutoencoderTiny:
+    """Train on images `pixels` (N, 3, H, W) uint8, checkpointing to `out`; returns the model in eval mode."""
+    torch.manual_seed(options.seed)
+    model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)
+    _train_pieces(model, pixels, teacher, out / "pieces", options)
+    views = cache(lambda: _whole_views(pixels, teacher, options))
+    _train_whole(model, views, out / "whole", options)
+    _train_detail(model, views, teacher, out, options)
     return model.eval()
 
 
-def start(
-    pixels: torch.Tensor, earlier: AutoencoderKL, options: AutoencoderOptions
-) -> tuple[AutoencoderKL, list[components.Stage]]:
-    """The autoencoder whose inner layers know nothing of the teacher, and the stages in the encoder's outer ones."""
-    torch.manual_seed(options.seed)
-    model = AutoencoderKL(**CONFIG)
-    chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(options.seed))[: options.fitted]
-    stages = components.fit(pixels[chosen].float() / 127.5 - 1, WIDTHS)
-    components.place(model.encoder, stages)
-    model.decoder.load_state_dict(earlier.decoder.state_dict())
-    with torch.no_grad():
-        last = model.encoder.conv_out
-        last.weight[LATENTS:], last.bias[LATENTS:] = 0, LOGVAR
-    return model, stages
-
-
-def _train_inner(
-    model: AutoencoderKL, stages, pixels, teacher: Taef2, earlier: AutoencoderKL, out: Path, options: AutoencoderOptions
-) -> None:
-    """Teach the inner layers what lies between views of `pixels` and their latents, both ways."""
-    if options.inner_steps == 0:
+def _train_pieces(model: AutoencoderTiny, pixels, teacher: Taef2, out: Path, options: AutoencoderOptions) -> None:
+    """Teach each piece of the model what the teacher's does."""
+    if options.pieces_steps == 0:
         return
     accelerator = Accelerator(mixed_precision="bf16")
-    encoder, decoder = _InnerEncoder(model.encoder), _InnerDecoder(model.decoder)
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    optimizer, schedule = _optimizer(parameters, options.inner_rate, options.inner_steps)
-    encoder, decoder, optimizer, schedule = accelerator.prepare(encoder, decoder, optimizer, schedule)
+    learned = pieces(model, teacher)
+    parameters = [p for piece in learned for p in piece.student.parameters()]
+    optimizer, schedule = _optimizer(parameters, options.pieces_rate, options.pieces_steps)
+    optimizer, schedule = accelerator.prepare(optimizer, schedule)
+    accelerator.register_for_checkpointing(model)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
-    inverse = tuple(one.to(accelerator.device) for one in components.block_inverse(stages))
 
     @cache  # not before the first step: a finished run needs none
-    def prepared() -> tuple[_Lessons, torch.Tensor, Callable]:
-        with torch.random.fork_rng():  # a run that goes on shall draw what an unbroken one draws
-            lessons = _Lessons.of(pixels, teacher, stages, earlier, options)
-        spread = lessons.features[:1000].float().std((0, 2, 3), keepdim=True).clamp(min=1e-3)
-        return lessons, spread.to(accelerator.device), lessons.readout()
+    def prepared() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        with _views(pixels, options) as views:
+            return lessons(learned, teacher, views)
 
     def step(_: int) -> dict[str, float]:
-        lessons, spread, drawn = prepared()
-        chosen = torch.randint(len(lessons.latents), (options.inner_batch,))
-        c, z, h = (one[chosen].float().to(accelerator.device) for one in vars(lessons).values())
-        with accelerator.autocast():
-            found, h_found = encoder(c), decoder(z + options.noise * torch.randn_like(z))
-        error, off = F.mse_loss(found.float(), z), F.mse_loss(h_found.float() / spread, h / spread)
-        y, x = (components.decode(drawn(one), inverse) for one in (h_found.float(), h))
-        update(accelerator, error + off + 4 * F.l1_loss(y, x), optimizer, schedule, parameters, average)
-        return {"latents": error.item(), "features": off.item(), "psnr of components": decibels(y, x)}
+        chosen, loss, unexplained = torch.randint(len(prepared()[0][0]), (options.pieces_batch,)), 0.0, {}
+        for piece, (given, wanted) in zip(learned, prepared(), strict=True):
+            with accelerator.autocast():
+                found = piece.student(_last(given[chosen].to(accelerator.device).float()))
+            wanted = wanted[chosen].to(accelerator.device).float()
+            error = F.mse_loss(piece.inside(found.float()), piece.inside(wanted)) / piece.spread
+            loss, unexplained[piece.name] = loss + error, error.item()
+        update(accelerator, loss, optimizer, schedule, parameters, average)
+        return unexplained
 
-    fit(accelerator, step, steps=options.inner_steps, out=out, seed=options.seed, save_every=500)
+    fit(accelerator, step, steps=options.pieces_steps, out=out, seed=options.seed, save_every=500)
     average.copy_to(parameters)
 
 
-@dataclass(frozen=True)
-class _Lessons:
-    """Of V views: whitened components (V, K, h, w), the teacher's latents, and the features that the earlier decoder's
-    outer layers take to draw what the teacher draws, all float16."""
-
-    components: torch.Tensor
-    latents: torch.Tensor
-    features: torch.Tensor
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, pixels, teacher: Taef2, stages, earlier: AutoencoderKL, options: AutoencoderOptions) -> "_Lessons":
-        found, inner = [], _InnerDecoder(earlier.decoder)
+@contextmanager
+def _views(pixels, options: AutoencoderOptions) -> Iterator[Iterable[torch.Tensor]]:
+    """Batches of views to learn from, always the same; a run that goes on then draws what an unbroken one draws."""
+    with torch.random.fork_rng():
         set_seed(options.seed)
-        for _ in tqdm(range(-(-options.inner_images // BATCH)), desc="encoding views", mininterval=5):
-            x = augment(pixels, BATCH)
-            z = teacher.encode(x)
-            wanted = target(x, teacher.decode(z), options.sharp)
-            with torch.autocast(x.device.type, torch.bfloat16):
-                code = earlier.encode(wanted).latent_dist.mode()
-            found.append([one.half() for one in (components.encode(x, stages)[-1], z, inner(code.float()))])
-        return cls(*(torch.cat(parts) for parts in zip(*found, strict=True)))
-
-    def readout(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The least-squares map from features to components: what of a feature is seen in the image."""
-        flat = lambda one: one[:500].float().movedim(1, -1).flatten(0, 2)
-        x = F.pad(flat(self.features), (0, 1), value=1.0)
-        solution = torch.linalg.lstsq(x, flat(self.components)).solution
-        return lambda h: F.conv2d(h, solution[:-1].T[..., None, None].to(h.device), solution[-1].to(h.device))
+        batches = -(-options.views // BATCH)
+        yield tqdm((augment(pixels, BATCH) for _ in range(batches)), total=batches, desc="the teacher", mininterval=5)
 
 
-def _train_decoder(model: AutoencoderKL, pixels, teacher: Taef2, out: Path, options: AutoencoderOptions) -> None:
-    """Teach all of the decoder to draw what the teacher draws."""
+@torch.no_grad()
+def _whole_views(pixels, teacher: Taef2, options: AutoencoderOptions) -> tuple[torch.Tensor, ...]:
+    """V views (V, 3, H, W), the teacher's latents of them and what the decoder shall draw of these, float16."""
+    with _views(pixels, options) as views:
+        found = [(x, z, target(x, teacher.decode(z), options.sharp)) for x in views for z in [teacher.encode(x)]]
+    return tuple(torch.cat([one.half() for one in kind]) for kind in zip(*found, strict=True))
+
+
+def _train_whole(model: AutoencoderTiny, views: Callable, out: Path, options: AutoencoderOptions) -> None:
+    """Teach the decoder as a whole to draw what the teacher draws, and the encoder its latents."""
+    if options.steps == 0:
+        return
     accelerator = Accelerator(mixed_precision="bf16")
-    teacher = teacher.to(accelerator.device)
-    decoder = model.decoder.to(memory_format=torch.channels_last)
-    parameters = list(decoder.parameters())
+    parameters = list(model.parameters())
     optimizer, schedule = _optimizer(parameters, options.learning_rate, options.steps)
-    decoder, optimizer, schedule = accelerator.prepare(decoder, optimizer, schedule)
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
 
     def step(_: int) -> dict[str, float]:
-        x = augment(pixels, options.batch).to(accelerator.device)
-        z = teacher.encode(x)
-        wanted = target(x, teacher.decode(z), options.sharp)
+        x, z, wanted = _batch(views(), options.batch, accelerator.device)
+        few = -(-len(x) // 4)  # the encoder needs the whole image, the decoder a window
         with accelerator.autocast():
-            y = decoder((z + options.noise * torch.randn_like(z)).contiguous(memory_format=torch.channels_last)).float()
+            error = F.mse_loss(model.encoder(x[:few]).float(), z[:few])
+            y, wanted = _drawn(model, z, options.noise, wanted)
         loss = F.l1_loss(y, wanted) + gradient_loss(y, wanted)
-        update(accelerator, loss, optimizer, schedule, parameters, average)
-        return {"psnr of target": decibels(y, wanted), "psnr": decibels(y, x)}
+        update(accelerator, loss + 0.2 * error, optimizer, schedule, parameters, average)
+        return {"latents": error.item(), "psnr of target": decibels(y, wanted)}
 
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200)
     average.copy_to(parameters)
 
 
-class _InnerEncoder(nn.Module):
-    """Whitened components (N, K, h, w) to the means of latents, by the inner layers of `encoder`."""
+def _train_detail(
+    model: AutoencoderTiny, views: Callable, teacher: Taef2, out: Path, options: AutoencoderOptions
+) -> None:
+    """Teach the decoder to draw what is finer than the latents say as photographs have it, by a critic.
 
-    def __init__(self, encoder: nn.Module):
-        super().__init__()
-        self.block, self.middle = encoder.down_blocks[-1], encoder.mid_block
-        self.norm, self.act, self.out = encoder.conv_norm_out, encoder.conv_act, encoder.conv_out
+    Where the critic pulls the picture, it does so with `options.detail` of the force that holds it to its target.
+    """
+    accelerator = Accelerator(mixed_precision="bf16")
+    critic = Critic(teacher).to(accelerator.device)
+    parameters, judges = list(model.decoder.parameters()), list(critic.heads.parameters())
+    optimizer, schedule = _optimizer(parameters, options.detail_rate, options.detail_steps)
+    learner, pace = _optimizer(judges, 4 * options.detail_rate, options.detail_steps)
+    model, critic, optimizer, schedule, learner, pace = accelerator.prepare(
+        model, critic, optimizer, schedule, learner, pace
+    )
+    average = EMAModel(parameters, decay=options.ema)
+    accelerator.register_for_checkpointing(average)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.pad(x, (0, 0, 0, 0, 0, self.out.in_channels - x.shape[1]))
-        return self.out(self.act(self.norm(self.middle(self.block(x)))))[:, :LATENTS]
+    def step(_: int) -> dict[str, float]:
+        x, z, wanted = _batch(views(), options.batch, accelerator.device)
+        with accelerator.autocast():
+            y, wanted, real = _drawn(model, z, options.noise, wanted, x)
+        (held,) = torch.autograd.grad(F.l1_loss(y, wanted) + gradient_loss(y, wanted), y, retain_graph=True)
+        drawn, seen = y.detach().requires_grad_(), critic.features(real)
+        features = critic.features(drawn)
+        (pull,) = torch.autograd.grad(critic.judge(features), drawn)
+        pull = pull * options.detail * held.norm() / (pull.norm() + 1e-8)
+        update(accelerator, (y * (held + pull)).sum(), optimizer, schedule, parameters, average)
+        told = critic.learn(seen, features)
+        update(accelerator, told, learner, pace, judges)
+        return {"critic": told.item(), "psnr of target": decibels(y, wanted)}
+
+    fit(accelerator, step, steps=options.detail_steps, out=out, seed=options.seed, save_every=200)
+    average.copy_to(parameters)
 
 
-class _InnerDecoder(nn.Module):
-    """Latents to what the outer layers of `decoder` take, by its inner ones."""
+def _batch(views: tuple[torch.Tensor, ...], size: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+    chosen = torch.randint(len(views[0]), (size,))
+    return tuple(_last(one[chosen].float().to(device)) for one in views)
 
-    def __init__(self, decoder: nn.Module):
-        super().__init__()
-        self.first, self.middle, self.resnets = decoder.conv_in, decoder.mid_block, decoder.up_blocks[0].resnets
 
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        h = self.middle(self.first(z))
-        for resnet in self.resnets:
-            h = resnet(h, None)
-        return h
+def _drawn(model: AutoencoderTiny, z: torch.Tensor, noise: float, *images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """A random window of what the decoder draws of noisy latents `z`, in [-1, 1], and the same one of `images`."""
+    first, rest = inner_decoder(model)
+    h = first(_last(z + noise * torch.randn_like(z)))
+    k, last = images[0].shape[-1] // h.shape[-1], h.shape[-1] - WINDOW
+    top, left = (int(torch.randint(last + 1, ())) for _ in range(2))
+    y = rest(h[..., top : top + WINDOW, left : left + WINDOW]).float() * 2 - 1
+    edges = [(MARGIN * (at > 0), WINDOW - MARGIN * (at < last)) for at in (top, left)]  # the image's own edges count
+    rows, columns = (slice(first * k, end * k) for first, end in edges)
+    there = slice(top * k + rows.start, top * k + rows.stop), slice(left * k + columns.start, left * k + columns.stop)
+    return y[..., rows, columns], *(one[..., there[0], there[1]] for one in images)
+
+
+def _last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def _optimizer(parameters, rate: float, steps: int):
@@ -263,21 +255,34 @@ def gradient_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return sum(F.l1_loss(y.diff(dim=d), x.diff(dim=d)) for d in (2, 3))
 
 
+def native_size(pipe: FluxPipeline) -> int:
+    """The side in pixels that the autoencoder of `pipe` was made for: AutoencoderTiny does not say, and is ours."""
+    return pipe.vae.config.get("sample_size", NATIVE)
+
+
 @torch.no_grad()
-def psnr(model: AutoencoderKL, pixels: torch.Tensor) -> torch.Tensor:
+def psnr(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB of each reconstruction of `pixels` (N, 3, H, W) uint8: (N,)."""
     scores = []
     for p in pixels.split(8):
         x = p.float() / 127.5 - 1
-        y = model.decode(model.encode(x).latent_dist.mean).sample.clamp(-1, 1)
+        y = model.decode(model.encode(x).latents).sample.clamp(-1, 1)
         scores.append(-10 * torch.log10(((y - x) / 2).pow(2).mean((1, 2, 3))))
     return torch.cat(scores)
 
 
-def main(manifests: list[Path], teacher: Path, earlier: Path, out: Path, options: AutoencoderOptions) -> None:
+def main(manifests: list[Path], teacher: Path, out: Path, options: AutoencoderOptions) -> None:
     """Train on the manifests' train split and on phantoms; writes `out/vae`."""
-    size, known = CONFIG["sample_size"], Taef2.load(teacher)
-    pixels = read_pixels([row for path in manifests for row in manifest.read(path, "train")], size)
-    drawn = draw_phantoms(options.phantoms, size, seed=0)
-    before = AutoencoderKL.from_pretrained(earlier).eval()
-    train(torch.cat([pixels, drawn]), known, before, out, options).save_pretrained(out / "vae")
+    known = Taef2.load(teacher)
+    pixels = read_pixels([row for path in manifests for row in manifest.read(path, "train")], NATIVE)
+    drawn = draw_phantoms(options.phantoms, NATIVE, seed=0)
+    save(train(torch.cat([pixels, drawn]), known, out, options), out / "vae")
+
+
+def save(model: AutoencoderTiny, folder: Path) -> None:
+    """Write the folder that `from_pretrained` reads without a warning: diffusers saves a value that it then refuses."""
+    model.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    own = {name: value for name, value in config.items() if name not in ("block_out_channels", "_name_or_path")}
+    path.write_text(json.dumps(own, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
 from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
@@ -22,6 +22,7 @@ from dermaflux.grid import save_marked
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes, plausible
 from dermaflux.models import MODELS
 from dermaflux.training import autoencoder, flow, lora, text
+from dermaflux.training.autoencoder import NATIVE, native_size
 from dermaflux.training.changes import CHANGES
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
@@ -42,7 +43,6 @@ TRANSFORMER = dict(
     guidance_embeds=True,
     axes_dims_rope=(8, 28, 28),
 )
-SIZE = autoencoder.CONFIG["sample_size"]
 WORDINGS = 4
 NAMED = 0.3
 """The share of captions that name a site, and of those that name a way of capture."""
@@ -66,7 +66,7 @@ def train_base(
     """Train the base on `count` phantoms and the train split of `manifests`; writes the FluxPipeline folder
     `out/pipeline`.
 
-    vae: the AutoencoderKL's folder. texts: the folder of tokenizers and text encoders. start: a FluxPipeline folder
+    vae: the AutoencoderTiny's folder. texts: the folder of tokenizers and text encoders. start: a FluxPipeline folder
     whose transformer is gone on from. teacher: a file for `Taef2.load`, whose latents
     the autoencoder learned and which then gives them.
     """
@@ -76,7 +76,7 @@ def train_base(
     else:
         transformer = FluxTransformer2DModel.from_pretrained(start / "transformer", dtype=torch.float32)
     pipe = assemble(vae, texts, transformer)
-    images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, SIZE, CHANGED_FOR_BASE))
+    images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, NATIVE, CHANGED_FOR_BASE))
     pairs = _cached(out / "pairs.safetensors", pipe, images, teacher, VIEWS // 2)
     flow.train(pipe.transformer, pairs, out, options, _sampler(pipe, out, options.seed))
     pipe.transformer.to(torch.bfloat16)
@@ -89,7 +89,7 @@ def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOption
     teacher: see `train_base`.
     """
     pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
-    images = real_images(manifests, options.flow.seed, pipe.vae.config.sample_size, CHANGED_FOR_LORA)
+    images = real_images(manifests, options.flow.seed, native_size(pipe), CHANGED_FOR_LORA)
     pairs = _cached(out / "pairs.safetensors", pipe, images, teacher)
     lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
 
@@ -97,7 +97,7 @@ def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOption
 def _sampler(pipe: FluxPipeline, out: Path, seed: int, count: int = 16) -> Callable[[int], None]:
     """What draws a sheet of plausible lesions to `out/samples` during a run, always the same ones."""
 
-    size, length = pipe.vae.config.sample_size, pipe.tokenizer_2.model_max_length
+    size, length = native_size(pipe), pipe.tokenizer_2.model_max_length
 
     def draw(step: int) -> None:
         sheet = Image.new("RGB", (4 * size, count // 4 * size))
@@ -130,7 +130,7 @@ def assemble(vae: Path, texts: Path, transformer: FluxTransformer2DModel) -> Flu
     )
     return FluxPipeline(
         scheduler=scheduler,
-        vae=AutoencoderKL.from_pretrained(vae),
+        vae=AutoencoderTiny.from_pretrained(vae),
         text_encoder=CLIPTextModel.from_pretrained(texts / "text_encoder"),
         tokenizer=CLIPTokenizer.from_pretrained(texts / "tokenizer"),
         text_encoder_2=T5EncoderModel.from_pretrained(texts / "text_encoder_2"),
@@ -146,7 +146,7 @@ def phantom_images(count: int, seed: int) -> Iterator[Captioned]:
 
 
 def _phantom(seed: int) -> Captioned:
-    drawn = phantom.draw(phantom.random_attributes(seed), seed=seed, size=SIZE)
+    drawn = phantom.draw(phantom.random_attributes(seed), seed=seed, size=NATIVE)
     return drawn.image, wordings(drawn.attributes, seed)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -54,7 +55,9 @@ def encode(
 
     encoder: what gives the latents, where that is not the pipeline's autoencoder.
     """
-    encoder = encoder or (lambda x: pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)).latent_dist.mode())
+    encoder = encoder or (
+        lambda x: retrieve_latents(pipe.vae.encode(x.to(pipe.device, pipe.vae.dtype)), sample_mode="argmax")
+    )
     latents, tokens, pooled = [], [], []
     rest = iter(tqdm(images, desc="encoding", mininterval=5))
     while some := list(islice(rest, BATCH)):

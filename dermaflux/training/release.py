@@ -1,5 +1,6 @@
 """The folder that is shipped: base, autoencoder, LoRA and the map to previews, each from the run that made it."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
+from dermaflux.training.autoencoder import native_size
 from dermaflux.training.pairs import Pairs
 
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer")
@@ -21,24 +23,29 @@ def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
     for name, source in {**{name: base / name for name in PARTS}, "vae": vae, "lora": lora}.items():
         shutil.rmtree(out / name, ignore_errors=True)
         shutil.copytree(source, out / name)
-    shutil.copy(base / "model_index.json", out)
+    index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
+    index["vae"] = ["diffusers", json.loads((vae / "config.json").read_text(encoding="utf-8"))["_class_name"]]
+    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     fit_previews(FluxPipeline.from_pretrained(out), Pairs.load(pairs), out / "previews.safetensors")
 
 
 @torch.inference_mode()
 def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path) -> None:
-    """Fit the linear map from a latent to a patch of RGB on 256 decoded images of `pairs`; writes safetensors."""
+    """Fit the linear map from a latent and its neighbours to a patch of RGB on 256 decoded images of `pairs`; writes
+    safetensors."""
     chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
     latents = pipe._unpack_latents(
         pairs.latents[chosen, 0].float(),
-        pipe.vae.config.sample_size,
-        pipe.vae.config.sample_size,
+        native_size(pipe),
+        native_size(pipe),
         pipe.vae_scale_factor,
     )
     scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
     pixels = torch.cat([pipe.vae.decode(z).sample for z in scaled.split(16)]).clamp(-1, 1) / 2 + 0.5
     patches = F.pixel_unshuffle(pixels, pipe.vae_scale_factor)  # (N, 3 p p, h, w)
-    x = F.pad(latents.movedim(1, -1).reshape(-1, latents.shape[1]), (0, 1), value=1.0)  # (N h w, C + 1)
+    around = F.unfold(F.pad(latents, (1, 1, 1, 1), mode="replicate"), 3)  # (N, 9 C, h w)
+    x = F.pad(around.movedim(1, -1).flatten(0, 1), (0, 1), value=1.0)  # (N h w, 9 C + 1)
     y = patches.movedim(1, -1).reshape(len(x), -1)  # (N h w, 3 p p)
     solution = torch.linalg.lstsq(x, y).solution
-    save_file({"weight": solution[:-1].T.contiguous(), "bias": solution[-1].contiguous()}, path)
+    weight = solution[:-1].T.unflatten(1, (-1, 3, 3))  # (3 p p, C, 3, 3)
+    save_file({"weight": weight.contiguous(), "bias": solution[-1].contiguous()}, path)
