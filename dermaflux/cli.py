@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from dermaflux.cli_data import data
 from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_generate import finish, generate
+from dermaflux.cli_study import study
 from dermaflux.cli_sweep import sweep
 from dermaflux.cli_train import train
 from dermaflux.errors import DermaFluxError, InputError
@@ -51,6 +52,7 @@ app = typer.Typer(
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(data, name="data")
+app.add_typer(study, name="study")
 app.command()(generate)
 app.command()(sweep)
 

@@ -1,0 +1,1 @@
+"""A blinded reader study: who sees which picture when, what they answer, and what follows from it."""

@@ -1,0 +1,49 @@
+"""The shape of a study's results: titled sections of sentences, tables and plots."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts under a caption."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: its name, which is a file's name too, its caption and what draws it."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Figure]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the results. headline: what of it belongs into a summary."""
+
+    title: str
+    sentences: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    plots: tuple[Plot, ...] = ()
+    headline: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's results; verdict: what the equivalence test concludes, empty where there is none."""
+
+    title: str
+    verdict: str
+    sections: tuple[Section, ...]
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The headlines of all sections."""
+        return tuple(section.headline for section in self.sections if section.headline)

@@ -1,0 +1,212 @@
+"""The report: self-contained, escaped, and honest about what the readings do not allow."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from PIL import Image
+
+from dermaflux.errors import DataError, InputError
+from dermaflux.study import readings as table_of
+from dermaflux.study import report, simulate
+from dermaflux.study.simulate import Reader
+
+FEW = 40
+FIGURES = ("accuracy", "match", "realism", "roc", "sequence")
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "{{ 7 * 7 }} {% raw %} $\\frac{1}{0}$",
+    "| a | b |\n|---|---|\n# heading\n<b>bold</b>",
+    "[link](javascript:alert(1)) ![image](http://example.org/a.png) <http://example.org> http://example.org",
+    "`code` *stars* _lines_ &lt;script&gt; @cite ^note^ ~~gone~~",
+    "turned \u202e gnp.exe \x00\x1b[31m \ud800 end",
+    "x" * 3000,
+)
+
+
+SHOWN = re.compile(r"\d \(.+ to .+\)|no interval|not estimable")
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.addresses, self.attributes, self.text = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "action", "data")]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def made(readers: int = 3, cases: int = 30, **options) -> pd.DataFrame:
+    return simulate.readings(1, simulate.panel(1, readers), cases, **options)
+
+
+def written(table: pd.DataFrame, out: Path) -> tuple[str, str]:
+    report.write(table, out, resamples=FEW)
+    return (out / "report.html").read_text("utf-8"), (out / "report.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory) -> Path:
+    """The folder of a usual study's report."""
+    out = tmp_path_factory.mktemp("usual")
+    written(made(), out)
+    return out
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(usual):
+    html = (usual / "report.html").read_text("utf-8")
+    page = Page(html)
+    assert page.tags.count("img") == len(FIGURES) and not {"script", "link", "iframe", "object"} & set(page.tags)
+    assert all(address.startswith(("data:image/png;base64,", "#s")) for address in page.addresses)
+    assert "http" not in re.sub(r"base64,[\w+/=]+", "", html).replace("http-equiv", "")
+    assert "url(" not in html and "default-src 'none'" in html
+
+
+def test_the_markdown_has_methods_tables_and_figures_that_exist(usual):
+    text = (usual / "report.md").read_text("utf-8")
+    for title in ("Real or synthetic", "Realism", "Match to the caption", "Artefacts", "Agreement", "Methods"):
+        assert f"\n## {title}\n" in text
+    named = re.findall(r"!\[[^\]]+\]\((figures/\w+\.png)\)", text)
+    assert sorted(named) == [f"figures/{name}.png" for name in FIGURES]
+    for name in named:
+        assert Image.open(usual / name).width > 600
+    rendered = MarkdownIt("commonmark").enable("table").render(text)
+    assert rendered.count("<table>") == text.count("| --- |\n") and rendered.count("<img") == len(FIGURES)
+
+
+def test_every_table_gives_n_and_every_figure_its_interval():
+    for section in report.compute(made(), resamples=FEW).sections:
+        for one in section.tables:
+            if any("interval" in name.lower() for name in (one.caption, *one.head)):
+                assert "n" in one.head
+                assert all(any(SHOWN.search(cell) for cell in row) for row in one.rows)
+
+
+def test_what_readers_and_owners_write_is_text_and_never_markup(usual, tmp_path):
+    table = made(2, 20)
+    for column in ("comment", "artefacts", "role", "said_diagnosis", "case"):
+        for row, hostile in enumerate(HOSTILE):
+            table.loc[table.index[[row, row + 25]], column] = hostile
+    table["study"], table["reader"] = HOSTILE[0], table["reader"].replace({"R01": HOSTILE[1], "R02": HOSTILE[2]})
+    html, text = written(table, tmp_path)
+    page, known = Page(html), Page((usual / "report.html").read_text("utf-8"))
+    assert set(page.tags) <= set(known.tags) and page.attributes <= known.attributes
+    assert all(address.startswith(("data:image/png;base64,", "#s")) for address in page.addresses)
+    assert "\u202e" not in html + text and "\x1b" not in html + text
+    rendered = Page(MarkdownIt("commonmark", {"html": True}).enable("table").render(text))
+    usually = Page(MarkdownIt("commonmark").enable("table").render((usual / "report.md").read_text("utf-8")))
+    assert set(rendered.tags) <= set(usually.tags)
+    assert all(address.startswith("figures/") for address in rendered.addresses)
+    for hostile in HOSTILE:
+        assert report.plain(hostile) in " ".join(page.text) and report.plain(hostile) in " ".join(rendered.text)
+
+
+def test_text_that_markdown_reads_shows_as_it_was_written():
+    for hostile in HOSTILE:
+        shown = "".join(Page(MarkdownIt("commonmark", {"html": True}).render(report.escaped("a " + hostile))).text)
+        assert shown.strip() == report.plain("a " + hostile)
+
+
+def test_no_readings_make_a_page_that_says_so(tmp_path):
+    html, text = written(table_of.frame([]), tmp_path)
+    assert "There are no readings yet." in html and "There are no readings yet." in text
+
+
+def test_one_reader_is_not_taken_for_all(tmp_path):
+    _, text = written(made(1), tmp_path)
+    assert "There is one reader" in text and "Agreement between readers cannot be estimated" in text
+
+
+def test_few_readers_and_readings_are_named(tmp_path):
+    _, text = written(made(2, 10), tmp_path)
+    assert "There are only 2 readers" in text and "There are only 20 readings" in text
+
+
+@pytest.mark.parametrize("share, absent", [(0, "real"), (1, "synthetic")])
+def test_a_study_of_one_source_does_not_assess_discrimination(tmp_path, share, absent):
+    _, text = written(made(real_share=share), tmp_path)
+    assert f"The readings are of no {absent} images" in text and "TOST, p" not in text
+    assert not (tmp_path / "figures" / "roc.png").exists() and (tmp_path / "figures" / "realism.png").exists()
+    assert ("Whether images match their captions was not asked" in text) == (absent == "synthetic")
+
+
+def test_questions_that_were_not_asked_are_named(tmp_path):
+    table = made(repeats=0)
+    for name in ("said_synthetic", "confidence", "realism", "match", "seen_asymmetry", "seen_border", "tone"):
+        table[name] = pd.array([pd.NA] * len(table), dtype=table[name].dtype)
+    for name in ("said_label", "said_diagnosis", "label", "diagnosis", "artefacts", "marked"):
+        table[name] = ""
+    table[[name for name in table if name.startswith("match_")]] = ""
+    _, text = written(table, tmp_path)
+    for sentence in (
+        "Readers were not asked whether images are real or synthetic.",
+        "Realism was not rated.",
+        "Whether images match their captions was not asked",
+        "No diagnosis or label can be compared with the truth.",
+        "No artefact was reported in 90 readings.",
+        "Agreement between readers cannot be estimated",
+        "no repeated case is answered",
+        "Whether accuracy changes over the sequence cannot be said",
+    ):
+        assert sentence in text
+    assert list(tmp_path.glob("figures/*")) == []
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7])
+def test_a_study_that_has_only_begun_can_be_reported(tmp_path, rows):
+    _, text = written(made(3, 20, repeats=0.3).sample(rows, random_state=rows), tmp_path)
+    assert not re.search(r"\bnan\b", text)
+
+
+def test_readers_who_answer_alike_and_rightly_throughout_can_be_reported(tmp_path):
+    table = simulate.readings(1, [Reader(tremor=0)] * 4, 30, repeats=0.2)
+    table = table.assign(said_synthetic=(table["source"] == "synthetic").astype("boolean"), confidence=5, realism=4)
+    _, text = written(table, tmp_path)
+    assert "Distinguishable" in text and not re.search(r"\bnan\b", text)
+
+
+def test_a_report_is_written_anew_over_an_older_one(tmp_path):
+    (tmp_path / "report.md").write_text("older")
+    _, text = written(made(3), tmp_path)
+    assert "3 readers" in text and not list(tmp_path.rglob("*.part"))
+
+
+def test_what_cannot_be_reported_is_refused_before_anything_is_written(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="margin"):
+        report.write(made(), out, margin=0.7)
+    with pytest.raises(DataError, match="“case”"):
+        report.write(made().drop(columns="case"), out)
+    assert not out.exists()
+    out.write_text("a file")
+    with pytest.raises(InputError, match="another folder"):
+        report.write(made(), out, resamples=FEW)
+
+
+def test_the_page_fits_a_desk_and_a_telephone(tmp_path):
+    browser_of = pytest.importorskip("playwright.sync_api")
+    if not Path("/usr/bin/chromium").exists():
+        pytest.skip("no Chromium")
+    written(made().assign(comment="word" * 200), tmp_path)
+    with browser_of.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        for width in (1440, 390):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            said = []
+            page.on("console", lambda message, said=said: said.append(message.text))
+            page.goto((tmp_path / "report.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") <= width and said == []
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        browser.close()
