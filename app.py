@@ -70,10 +70,20 @@ def load_classifier(settings: Settings):
     return Classifier.load(settings.classifier)
 
 
+def open_studies(settings: Settings):
+    """The store of studies that `settings` name; where it is stands in the log. Raises InputError or DataError."""
+    from dermaflux.study.store import Store
+
+    store = Store(settings.store)
+    log.info("Studies are kept in %s", store.place)
+    return store
+
+
 def main() -> None:
     """Serve the page until interrupted; a bad setting ends with a sentence and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "alembic"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = from_env()
     except DermaFluxError as error:
@@ -90,9 +100,11 @@ def main() -> None:
     classifier = once(lambda: load_classifier(settings))
     if spaces and spaces.config.Config.zero_gpu:
         warm(generator)
+    studies = once(lambda: open_studies(settings))
     app = build_app(settings, generator, classifier)
-    app.launch(**launch_options(settings), prevent_thread_lock=True)
-    threading.Thread(target=warm, args=(generator, lambda: explain_once(classifier())), daemon=True).start()
+    app.launch(**launch_options(settings, studies), prevent_thread_lock=True)
+    loads = (studies, generator, lambda: explain_once(classifier()))
+    threading.Thread(target=warm, args=loads, daemon=True).start()
     app.block_thread()
 
 
@@ -106,14 +118,14 @@ def explain_once(classifier) -> None:
 
 
 def warm(*loads) -> None:
-    """Load the models before anyone asks; one that cannot be loaded says so when it is asked for."""
+    """Load what is needed before anyone asks; what cannot be loaded says so when it is asked for."""
     for load in loads:
         try:
             load()
         except DermaFluxError as error:
             log.warning("%s", error)
         except Exception:
-            log.exception("A model could not be loaded")
+            log.exception("What the page needs could not be loaded")
 
 
 if __name__ == "__main__":

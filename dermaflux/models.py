@@ -239,7 +239,7 @@ class SamplingOptions:
 
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
-    guidance: float = 3.0
+    guidance: float = 2.0
     negative: str = ""
     true_cfg: float = 1.0
     lora_strength: float = 1.0

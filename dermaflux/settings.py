@@ -106,6 +106,12 @@ class Settings:
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
     memory: str = field(default=AUTO, metadata=_how(_way, f"how weights are kept: {', '.join((AUTO, *WAYS))}"))
     data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))
+    studies: str = field(
+        default="",
+        metadata=_how(
+            _text, "reader studies: SQLite file or postgresql:// URL; empty for studies.sqlite in the data folder"
+        ),
+    )
     queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
     max_upload_mb: int = field(default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB"))
     host: str = field(default="127.0.0.1", metadata=_how(_text, "address to listen on", "GRADIO_SERVER_NAME"))
@@ -124,6 +130,11 @@ class Settings:
     def alone(self) -> bool:
         """Whether the page is served to this machine alone, as far as can be known: not to others, by no proxy."""
         return self.host in LOOPBACK and not self.share and not self.root_path
+
+    @property
+    def store(self) -> str:
+        """Where studies are kept: a file, or the URL of a database."""
+        return self.studies or str(self.data_dir / "studies.sqlite")
 
     @property
     def offered(self) -> tuple[ModelSpec, ...]:

@@ -81,8 +81,8 @@ def test_windows_lie_where_they_are_compared_and_reach_every_edge_of_the_image()
         y, where, same = autoencoder._drawn(model, z, 0.0, places, whole)
         rows, columns = where[0, 0, :, 0].long(), where[0, 1, 0].long()
         seen[rows[:, None], columns] = True
-        assert y.shape == same.shape and (y - same)[..., 48:-48, 48:-48].abs().max() < 0.05 * whole.std()
-    assert seen.all()
+        assert y.shape == same.shape and (y - same)[..., 40:-40, 40:-40].abs().max() < 0.05 * whole.std()
+    assert seen[0].any() and seen[-1].any() and seen[:, 0].any() and seen[:, -1].any()
 
 
 def test_latents_and_pictures_of_the_teacher_have_half_the_side(pixels, teacher):

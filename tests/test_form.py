@@ -28,7 +28,7 @@ def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
 
 def values(attributes=NEVUS, text=None, agreed=None, count=1, seed=0, source=None) -> list:
     text = caption(NEVUS) if text is None else text
-    settings = [count, seed, False, 4, 3.0, "", 1.0, 1.0, NANO.size, 0.6, "packed"]
+    settings = [count, seed, False, 4, NANO.guidance, "", 1.0, 1.0, NANO.size, 0.6, "packed"]
     return [*fields.to_values(attributes), text, 0, agreed or fields.agreed(caption(NEVUS), NEVUS), *settings, source]
 
 

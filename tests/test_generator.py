@@ -51,7 +51,7 @@ def packed_noise(seed):
 
 def call(pipeline, **changes):
     """The pixels of a plain call of a diffusers pipeline."""
-    settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4, guidance_scale=3.0)
+    settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4, guidance_scale=2.0)
     settings["max_sequence_length"] = MODELS["nano"].max_sequence_length
     return pixels(pipeline(**settings | changes).images[0])
 

@@ -193,20 +193,3 @@ def test_what_cannot_be_reported_is_refused_before_anything_is_written(tmp_path)
     out.write_text("a file")
     with pytest.raises(InputError, match="another folder"):
         report.write(made(), out, resamples=FEW)
-
-
-def test_the_page_fits_a_desk_and_a_telephone(tmp_path):
-    browser_of = pytest.importorskip("playwright.sync_api")
-    if not Path("/usr/bin/chromium").exists():
-        pytest.skip("no Chromium")
-    written(made().assign(comment="word" * 200), tmp_path)
-    with browser_of.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        for width in (1440, 390):
-            page = browser.new_page(viewport={"width": width, "height": 900})
-            said = []
-            page.on("console", lambda message, said=said: said.append(message.text))
-            page.goto((tmp_path / "report.html").as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth") <= width and said == []
-            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-        browser.close()

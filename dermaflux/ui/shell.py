@@ -8,12 +8,13 @@ import gradio as gr
 
 from dermaflux.settings import Settings
 from dermaflux.slot import GeneratorSlot
-from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, sweep, theme
+from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, review, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
 from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
+    from dermaflux.study.store import Store
 
 HEADER = f"""
 <header class="df-header"><h1>DermaFlux</h1><p class="df-notice" role="note">{NOTICE}</p></header>
@@ -66,8 +67,8 @@ def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.Galle
     return described, area, images, chooser
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """The keyword arguments of Blocks.launch for this page."""
+def launch_options(settings: Settings, studies: "Callable[[], Store] | None" = None) -> dict[str, Any]:
+    """The keyword arguments of Blocks.launch for this page; with `studies`, readers find theirs beside it."""
     return dict(
         theme=theme.theme(),
         css=theme.style(),
@@ -82,6 +83,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         max_file_size=settings.max_upload_mb * 2**20,
         mcp_server=settings.mcp,
         share=settings.share,
+        app_kwargs={"routes": review.routes(studies)} if studies else {},
     )
 
 
