@@ -76,6 +76,15 @@ class Card:
     version: str
 
 
+UNMEASURED = dict(
+    temperature=1.0,
+    auc=0.5,
+    auc_interval=(0.0, 1.0),
+    operating_point=OperatingPoint(0.5, 0.0, (0.0, 1.0), 0.0, (0.0, 1.0), 0, ""),
+)
+"""What a card says before its classifier is calibrated."""
+
+
 def read_card(path: Path) -> Card:
     """Read and check classifier.json. Raises ModelUnavailable, naming what is wrong."""
     try:

@@ -16,7 +16,7 @@ from PIL import Image
 from dermaflux import appearance
 from dermaflux.caption import clean, read
 from dermaflux.data import manifest
-from dermaflux.data.check import BITS, near_pairs, perceptual_hash
+from dermaflux.data.check import BITS, alike, near_pairs, perceptual_hash
 from dermaflux.errors import DataError, InputError
 from dermaflux.files import read_bytes
 from dermaflux.images import manifest_row, open_untrusted, read_provenance
@@ -167,7 +167,7 @@ def prepare(synthetic: Sequence[Candidate], real: Sequence[Candidate], protocol:
     for one, picture in zip(chosen, made, strict=True):
         if first.setdefault(picture.case, one.where) != one.where:
             raise DataError(f"{one.where} is the same picture as {first[picture.case]}; leave one out.")
-    groups = grouped([picture.look for picture in made])
+    groups = alike([picture.look for picture in made])
     return [
         replace(picture, group=group, practice=place < PRACTICE)
         for place, (picture, group) in enumerate(zip(made, groups, strict=True))
@@ -208,21 +208,6 @@ def _square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image.crop((left, top, left + side, top + side))
-
-
-def grouped(hashes: Sequence[int]) -> list[int]:
-    """A number for each hash, shared by those that near-duplicates join, directly or through others."""
-    group = list(range(len(hashes)))
-
-    def root(place: int) -> int:
-        while group[place] != place:
-            place = group[place]
-        return place
-
-    for one, other, _ in near_pairs(list(hashes), map(str, range(len(hashes)))):
-        low, high = sorted((root(one), root(other)))
-        group[high] = low
-    return [root(place) for place in range(len(hashes))]
 
 
 def near_duplicates(pictures: Sequence[Picture]) -> list[Near]:

@@ -24,7 +24,7 @@ from timm.optim import create_optimizer_v2
 
 import dermaflux
 from dermaflux.classifier import Classifier, create_model, gate_width
-from dermaflux.classifier_card import LABELS, Card, GateSpec, OperatingPoint
+from dermaflux.classifier_card import LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.check import alike, perceptual_hash
 from dermaflux.data.pixels import open_rgb, read_pixels
@@ -186,14 +186,11 @@ def _card(rows: list[manifest.Row], options: ClassifierOptions, teacher: Teacher
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
         labels=LABELS,
-        temperature=1.0,
-        auc=0.5,
-        auc_interval=(0.0, 1.0),
-        operating_point=OperatingPoint(0.5, 0.0, (0.0, 1.0), 0.0, (0.0, 1.0), 0, ""),
         gate=GateSpec(options.gate_layers, 0.0, 1.0, 0),
         trained_on=trained_on + (options.taught_by if teacher else ""),
         licence=options.licence,
         version=dermaflux.__version__,
+        **UNMEASURED,
     )
 
 

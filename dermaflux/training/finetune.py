@@ -21,7 +21,7 @@ from torch import nn
 
 import dermaflux
 from dermaflux.classifier import BATCH, Classifier, create_model, gate_width
-from dermaflux.classifier_card import INTERPOLATIONS, LABELS, Card, GateSpec, OperatingPoint
+from dermaflux.classifier_card import INTERPOLATIONS, LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError, ModelUnavailable
@@ -113,14 +113,11 @@ def _network(rows: Sequence[manifest.Row], options: FinetuneOptions) -> tuple[Ca
         std=(0.5, 0.5, 0.5),
         interpolation="bicubic",
         labels=LABELS,
-        temperature=1.0,
-        auc=0.5,
-        auc_interval=(0.0, 1.0),
-        operating_point=OperatingPoint(0.5, 0.0, (0.0, 1.0), 0.0, (0.0, 1.0), 0, ""),
         gate=GateSpec((), 0.0, 1.0, 0),
         trained_on=f"{len(rows) - drawn} real and {drawn} synthetic images, {malignant} of them malignant",
         licence="as its images and weights allow",
         version=dermaflux.__version__,
+        **UNMEASURED,
     )
     if not timm.is_model(options.arch):
         raise ModelUnavailable(f"timm {timm.__version__} has no architecture “{options.arch}”.")
