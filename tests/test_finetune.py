@@ -44,6 +44,8 @@ def test_any_network_is_written_as_a_classifier_that_loads_and_explains(arch, ro
     assert told[0] == pytest.approx(told[1], abs=1e-5)
     assert explain(read, images[0], "hirescam").values.shape == images[0].size[::-1]
     assert "20 real and 0 synthetic images" in read.card.trained_on
+    card = (tmp_path / "classifier" / "README.md").read_text()
+    assert f"# {arch}, fine-tuned" in card and "license: other" in card and "Trained from scratch on 20 real" in card
 
 
 def test_what_it_learns_separates_the_classes(rows, tmp_path):

@@ -123,17 +123,17 @@ def auc_interval(malignant: np.ndarray, scores: np.ndarray, resamples: int = 200
     return tuple(float(value) for value in np.quantile(areas, (0.025, 0.975)))
 
 
-def readme(card: Card) -> str:
-    """A short model card of the figures in `card`."""
+def readme(card: Card, title: str = "DermaFlux nano classifier", start: str = "from scratch") -> str:
+    """A short model card of the figures in `card`; start: which weights training began with."""
     point, gate = card.operating_point, card.gate
     between = lambda interval: f"{interval[0]:.3f} to {interval[1]:.3f}"
     return f"""---
-license: {card.licence.lower()}
+license: {card.licence.lower() if " " not in card.licence else "other"}
 pipeline_tag: image-classification
-tags: [dermoscopy, vit, timm]
+tags: [dermoscopy, timm]
 ---
-# DermaFlux nano classifier
-{card.arch} (timm) at {card.image_size} px; benign or malignant. Trained from scratch on {card.trained_on}.
+# {title}
+{card.arch} (timm) at {card.image_size} px; benign or malignant. Trained {start} on {card.trained_on}.
 Research demonstration. Not a medical device; not for diagnosis.
 
 Measured on {point.measured_on}: AUC {card.auc:.3f} ({between(card.auc_interval)}); at p = {point.threshold:.3f}

@@ -97,7 +97,8 @@ def finetune(
     classifier = replace(classifier, gate_mean=mean, gate_precision=precision)
     logits, features = classifier.measure(seen)
     classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(features), truth), 1)
-    classifier.save(out / "classifier", readme(classifier.card))
+    start = "from weights that timm publishes" if options.pretrained else "from scratch"
+    classifier.save(out / "classifier", readme(classifier.card, f"{options.arch}, fine-tuned on skin lesions", start))
     return classifier
 
 
