@@ -95,19 +95,55 @@ def split(
 
 
 @data.command()
+def sample(
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    count: Annotated[int, typer.Option(min=1, help="images, with the labels in their proportion")],
+    out: Annotated[Path, typer.Option(metavar="FILE.csv", help="beside MANIFEST")],
+    split: Annotated[str, typer.Option(help="of which split")] = "train",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Some of a manifest's images; a smaller sample by the same seed is part of a larger one."""
+    from dermaflux.data import curate, manifest
+
+    rows = curate.subset(manifest.read(path, split), count, seed)
+    manifest.write(manifest.beside(out, path), [row.values for row in rows])
+
+
+@data.command()
 def check(
     path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
     report: Annotated[Path | None, typer.Option(metavar="FILE.html", help="a page of counts and samples too")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR|FILE.tflite",
+            help="find the same image by the features of a network too: of timm, by name or folder, or a classifier",
+        ),
+    ] = None,
+    cosine: Annotated[
+        float,
+        typer.Option(
+            min=0.5, max=1.0, help="of features from where on images count as the same; 0.9 suits ImageNet networks"
+        ),
+    ] = 0.9,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one a core")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
 ) -> None:
-    """Look for broken and missing images, lines that cannot be used, and the same image in two splits."""
+    """Look for broken and missing images, lines that cannot be used, and the same image in two splits.
+
+    Two images are the same where at most 4 of the 64 bits of their perceptual hashes differ, or the cosine of their
+    features is at least --cosine.
+    """
+    from dermaflux.data import features as judges
     from dermaflux.data import report as reports
     from dermaflux.data.check import check as checked
+    from dermaflux.memory import best_device
 
-    found = checked(path)
+    judge = judges.load(features, best_device()) if features else None
+    found = checked(path, workers, judge, cosine, seed)
     typer.echo("\n".join(found.lines()))
     if report:
-        reports.write(found, path.name, report, seed)
+        reports.write(found, path.name, report)
     if found.faults or found.near:
         raise typer.Exit(1)
 

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
+from dermaflux.cli_evaluate_classifier import judge_classifiers
 from dermaflux.cli_options import Others, numbers, set_options
 
 evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
+evaluate.add_typer(judge_classifiers)
 
 Count = Annotated[int, typer.Option(min=20)]
 
@@ -63,7 +65,12 @@ def concordance(
 Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST.csv", help="real images, with the splits train and val")]
 Drawn = Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")]
 Judge = Annotated[
-    Path, typer.Option("--features", metavar="FILE.tflite", exists=True, help="an ImageNet MobileNetV2, quantised")
+    str,
+    typer.Option(
+        "--features",
+        metavar="NAME|DIR|FILE.tflite",
+        help="a network of timm by name or folder, a classifier's folder, or a quantised ImageNet MobileNetV2",
+    ),
 ]
 
 
@@ -80,12 +87,17 @@ def captions(
 
 @evaluate.command()
 def realism(real: Manifest, drawn: Drawn, judge: Judge) -> None:
-    """How close the drawn images lie to the training images, and whether they copy them."""
-    from dermaflux.data.features import Features
+    """How close the drawn images lie to the training images, and whether they copy them.
+
+    KID, CMMD, Frechet distance, precision, recall, density and coverage, each beside what real images reach. Copies are
+    shown by `evaluate nearest`.
+    """
     from dermaflux.evaluation import figures
     from dermaflux.evaluation.realism import compare
 
-    typer.echo(figures.table(compare(real, drawn, Features(judge))))
+    typer.echo(figures.table(compare(real, drawn, _features(judge), every=True)))
+    nearest = f"python -m dermaflux evaluate nearest {real} {drawn} --features {judge} --out nearest.png"
+    typer.echo(f"\nEach drawn image beside the training image nearest to it: {nearest}")
 
 
 @evaluate.command()
@@ -98,22 +110,20 @@ def steps(
     count: Count = 200,
 ) -> None:
     """Steps against quality: the embedded generator's images with few and with many steps, and the curve as a PNG."""
-    from dermaflux.data.features import Features
     from dermaflux.evaluation import figures
     from dermaflux.evaluation.steps import compare
     from dermaflux.generator import Generator
 
-    typer.echo(figures.table(compare(Generator.load("nano"), real, like, Features(judge), out, steps, count)))
+    typer.echo(figures.table(compare(Generator.load("nano"), real, like, _features(judge), out, steps, count)))
 
 
 @evaluate.command()
 def usefulness(real: Manifest, drawn: Drawn, judge: Judge) -> None:
     """What the drawn images are worth to a classifier of real ones: instead of the training images, and beside them."""
-    from dermaflux.data.features import Features
     from dermaflux.evaluation import figures
     from dermaflux.evaluation.usefulness import compare
 
-    typer.echo(figures.table(compare(real, drawn, Features(judge))))
+    typer.echo(figures.table(compare(real, drawn, _features(judge))))
 
 
 @evaluate.command()
@@ -121,10 +131,9 @@ def nearest(
     real: Manifest, drawn: Drawn, judge: Judge, out: Annotated[Path, typer.Option(metavar="FILE.png", dir_okay=False)]
 ) -> None:
     """A sheet of 16 drawn images, each beside the training image nearest to it."""
-    from dermaflux.data.features import Features
     from dermaflux.evaluation.realism import save_nearest
 
-    typer.echo("\n".join(save_nearest(real, drawn, Features(judge), out)))
+    typer.echo("\n".join(save_nearest(real, drawn, _features(judge), out)))
 
 
 @evaluate.command()
@@ -139,52 +148,6 @@ def outlines(
     from dermaflux.evaluation.outlines import save_outlines
 
     typer.echo(figures.table(save_outlines(read(real, split), out)))
-
-
-Judged = Annotated[str, typer.Option("--classifier", help="a name or a folder")]
-
-
-@evaluate.command()
-def classifier(manifest: Manifest, name: Judged = "nano", split: Annotated[str, typer.Option()] = "val") -> None:
-    """A classifier, on the images of one split: AUC, sensitivity, specificity, images refused."""
-    from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classification, figures
-
-    typer.echo(figures.table(classification.of_split(Classifier.load(name), manifest, split)))
-
-
-@evaluate.command()
-def held_out(
-    answers: Annotated[Path, typer.Argument(metavar="held_out.csv", dir_okay=False, exists=True)],
-    split: Annotated[str, typer.Option(help="only the images of this split")] = "",
-) -> None:
-    """What `train classifier` kept of the images held out: the AUC of all, and of each fold."""
-    from dermaflux.evaluation import classification, figures
-
-    typer.echo(figures.table(classification.of_held_out(answers, split)))
-
-
-@evaluate.command()
-def gate(name: Judged = "nano", count: Count = 500) -> None:
-    """The classifier's gate, on images that show no lesion: textures, drawings, faces, photographs."""
-    from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classification, figures
-
-    typer.echo(figures.table(classification.of_non_lesions(Classifier.load(name), count)))
-
-
-@evaluate.command()
-def saliency(
-    name: Judged = "nano",
-    count: Count = 200,
-    method: Annotated[str | None, typer.Option(help="saliency method")] = None,
-) -> None:
-    """How much of the classifier's saliency lies inside the lesion of phantoms, against random controls."""
-    from dermaflux.classifier import Classifier
-    from dermaflux.evaluation import classification, figures
-    from dermaflux.saliency import DEFAULT
-
-    typer.echo(figures.table(classification.of_saliency(Classifier.load(name), count, method or DEFAULT)))
 
 
 @evaluate.command()
@@ -207,7 +170,10 @@ def augmentation(
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="what is there is gone on with")],
     reals: Annotated[str, typer.Option(help="numbers of real images, parted by commas")] = "250,500,1000,1990",
     ratios: Annotated[str, typer.Option(help="synthetic images for each real one")] = "0,1,1.75,4",
-    archs: Annotated[str, typer.Option(help="timm networks")] = "vit_base_patch16_224,resnext50_32x4d",
+    archs: Annotated[
+        str, typer.Option(help="timm networks; “probe” is a logistic regression on --features")
+    ] = "vit_base_patch16_224,resnext50_32x4d",
+    judge: Annotated[str | None, typer.Option("--features", metavar="NAME|DIR|FILE.tflite", help="of “probe”")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     seen: Annotated[
         Path | None, typer.Option(metavar="MANIFEST.csv", help="what the generator was trained on: its train split")
@@ -235,7 +201,8 @@ def augmentation(
     table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds)
     processes = PartialState(cpu=best_device() == "cpu")
     part = processes.process_index, processes.num_processes
-    for _ in study.run(table, sets, out, set_options(FinetuneOptions, others), part):
+    given = _features(judge) if judge else None
+    for _ in study.run(table, sets, out, set_options(FinetuneOptions, others), part, given):
         pass
     processes.wait_for_everyone()
     if not processes.is_main_process:
@@ -245,6 +212,13 @@ def augmentation(
     write_atomically(out / "table.md", lambda file: file.write((study.markdown(found) + "\n").encode()))
     study.figure(found).save(out / "figure.png")
     typer.echo(study.markdown(found))
+
+
+def _features(source: str):
+    from dermaflux.data import features
+    from dermaflux.memory import best_device
+
+    return features.load(source, best_device())
 
 
 def _drawn(wanted, lora_strength):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from dermaflux.cli import app
 from dermaflux.data.manifest import Row
 from dermaflux.errors import DataError
-from dermaflux.evaluation import augmentation
+from dermaflux.evaluation import augmentation, probe
 from dermaflux.evaluation.augmentation import Cell, Sets
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -90,3 +90,26 @@ def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     times = {path: path.stat().st_mtime_ns for path in results[1:]}
     assert CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments)]).exit_code == 0
     assert results[0].exists() and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
+    real = [{"label": ("benign", "malignant")[i % 2], "split": ("train", "val")[i // 2 % 2]} for i in range(24)]
+    for name, given in (("real", real), ("drawn", [one | {"split": "train"} for one in real])):
+        (tmp_path / name).mkdir()
+        tiny_classifier.write_manifest(tmp_path / name, given)
+    arguments = [tmp_path / "real" / "manifest.csv", tmp_path / "drawn", "--out", tmp_path / "out", "--reals", "8,12"]
+    arguments += ["--ratios", "0,1", "--archs", "probe", "--seeds", 3, "--test", "val"]
+    without = CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments)])
+    assert without.exit_code == 2 and "--features" in without.stderr and not (tmp_path / "out").exists()
+    done = CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments), "--features", "nano"])
+    assert done.exit_code == 0, done.output
+    found = augmentation.results(tmp_path / "out")
+    assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
+    assert (found.auc > 0.9).all()  # malignant ones are the dark ones here
+
+
+def test_a_probe_learns_from_a_resample_that_its_seed_draws():
+    g = np.random.default_rng(0)
+    learned, tried = probe.Labelled(g.normal(size=(40, 8)), np.arange(40) % 2 == 0), g.normal(size=(5, 8))
+    odds = [probe.log_odds(learned, tried, seed) for seed in (1, 1, 2)]
+    assert np.array_equal(odds[0], odds[1]) and not np.allclose(odds[0], odds[2])

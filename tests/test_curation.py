@@ -101,7 +101,7 @@ def test_every_fault_of_a_manifest_is_named_by_its_line(tmp_path):
     lines += ("a.png,benign,train", "a.png,sick,train", "../a.png,benign,train")
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     found = check.check(tmp_path / "manifest.csv", workers=1)
-    assert [row.path.name for row in found.rows] == ["a.png"] and found.sizes == [(128, 128)]
+    assert [row.path.name for row in found.sample] == ["a.png"] and found.sizes == {(128, 128): 1}
     said = "\n".join(found.faults)
     for words in ("line 3: broken.png", "line 4: missing.png: There is no such file", "line 5: a.png is in line 2 too"):
         assert words in said
@@ -116,7 +116,7 @@ def test_the_same_image_in_two_splits_is_found_though_it_was_saved_anew(tmp_path
     known = [row.values for row in manifest.read(path)]
     manifest.write(path, [*known, *({"file": name, "label": "benign", "split": split} for name, split in added)])
     found = check.check(path, workers=1)
-    assert [(found.rows[a].path.name, found.rows[b].path.name) for a, b, _ in found.near] == [("2.png", "again.jpg")]
+    assert [(one.first.path.name, one.second.path.name) for one in found.near] == [("2.png", "again.jpg")]
     result = run("check", path, "--report", tmp_path / "report.html")
     assert result.exit_code == 1 and "2.png (train) and again.jpg (test) look the same" in result.stdout
     page = (tmp_path / "report.html").read_text()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sample_recipes import RECIPE
+from sklearn.metrics import roc_auc_score
 
 from dermaflux import phantom
 from dermaflux.data import manifest
@@ -26,6 +27,15 @@ def test_an_interval_holds_its_value_and_narrows_with_n():
     for one in (few, many):
         assert one.interval[0] < one.value < one.interval[1]
     assert many.interval[1] - many.interval[0] < few.interval[1] - few.interval[0]
+
+
+def test_the_auc_of_ranks_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, scores = rng.random(80) < 0.3, [rng.random(80).round(1) for _ in range(3)]
+    wanted = np.mean([roc_auc_score(truth, one) for one in scores])
+    assert figures.auc(truth, *scores) == pytest.approx(wanted)
+    assert figures.auc(truth.astype(float), scores[0]) == pytest.approx(roc_auc_score(truth, scores[0]))
+    assert figures.auc(np.ones(4), np.arange(4)) == 0.5
 
 
 def test_the_table_says_whether_an_aim_is_met():

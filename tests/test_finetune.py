@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from dermaflux.classifier import Classifier, is_vit
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.data.curate import subset
 from dermaflux.errors import DataError, ModelUnavailable
 from dermaflux.saliency import explain
-from dermaflux.training.finetune import FinetuneOptions, _Best, finetune, subset
+from dermaflux.training.finetune import FinetuneOptions, _Best, finetune
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 QUICK = FinetuneOptions(
@@ -71,6 +72,15 @@ def test_looks_without_a_better_auc_are_counted_from_the_best_one():
         best.see(auc, model)
         assert best.over() == over
     assert best.auc == 0.7
+
+
+def test_without_patience_training_goes_to_its_end_and_the_last_weights_are_kept():
+    best, model = _Best(0), torch.nn.Linear(1, 1)
+    for auc in (0.7, 0.5, 0.4):
+        torch.nn.init.constant_(model.weight, auc)
+        best.see(auc, model)
+        assert not best.over()
+    assert best.weights["weight"].item() == pytest.approx(0.4)
 
 
 def test_a_subset_keeps_the_proportion_of_labels_and_lies_in_every_larger_one(rows):

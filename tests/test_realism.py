@@ -55,6 +55,15 @@ def test_memorised_images_count_as_copies():
     assert "| <= 0.02 | **no** |" in figures["copies, benign"].markdown()
 
 
+def test_every_figure_stands_beside_what_real_images_reach():
+    sets = realism.Sets(normal(200, 0), normal(60, 1), normal(120, 2, 2))
+    figures = {figure.name: figure for figure in realism.every_of_sets(sets, "benign")}
+    assert all(f"floor of {name}" in figures for name in figures if not name.startswith("floor"))
+    for name in ("CMMD, benign", "Frechet distance, benign"):
+        assert figures[name].interval[0] > figures[f"floor of {name}"].interval[1], name
+    assert figures["Frechet distance, benign"].n == figures["floor of Frechet distance, benign"].n == 100
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """A real manifest of phantoms, 7 a split and label, and a drawn folder of the training images themselves."""
@@ -121,6 +130,8 @@ def test_too_few_images_are_refused_in_a_sentence(folders, tmp_path):
     (tmp_path / "manifest.csv").write_text("file,label\n")
     with pytest.raises(DataError, match="only 0 benign images in"):
         realism.compare(folders[0], tmp_path, Thumbnails())
+    with pytest.raises(DataError, match="too few to compare"):
+        realism.compare(*folders, Thumbnails(), every=True)
     with pytest.raises(DataError, match="14 images; 16 are needed"):
         realism.save_nearest(*folders, Thumbnails(), tmp_path / "sheet.png")
 

@@ -1,9 +1,17 @@
-"""What is wrong with a manifest: lines that cannot be used, broken images, and the same image in two splits."""
+"""What is wrong with a manifest: lines that cannot be used, broken images, and the same image in two splits.
 
+A manifest is read line by line and images are looked at in blocks, so that memory holds a few numbers a line: half a
+million lines take some hundred MB (`tests/benchmarks/data_check.py`).
+"""
+
+import random
+import sys
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -14,6 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dermaflux.data import manifest
+from dermaflux.data.lookalikes import COSINE, Judge, embed, near_features
 from dermaflux.errors import DataError, InputError
 from dermaflux.images import open_untrusted
 
@@ -23,55 +32,86 @@ NEAR = 4
 BANDS = ((0, 13), (13, 13), (26, 13), (39, 13), (52, 12))
 """First bit and width: two hashes that differ in fewer bits than there are bands have a band in common (Indyk and
 Motwani, 1998)."""
+BLOCK, SAMPLE, MOST_PAIRS = 4096, 48, 10_000
+"""Lines looked at together, rows shown in a report, and the most pairs that are named."""
+COUNTED = ("diagnosis", "source", "licence", "skin_tone", "site", "sex")
+_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows of different splits that look the same: their hashes differ in so many bits, or the cosine of their
+    features is that high."""
+
+    first: manifest.Row
+    second: manifest.Row
+    bits: int | None = None
+    cosine: float | None = None
+
+    def sentence(self) -> str:
+        names = " and ".join(f"{row.path.name} ({row.split or 'no split'})" for row in (self.first, self.second))
+        how = f"{self.bits} of {BITS} bits differ" if self.cosine is None else f"cosine {self.cosine:.3f}"
+        return f"{names} look the same: {how}."
 
 
 @dataclass
 class Report:
-    """faults: sentences with the line they are about. near: pairs of places in `rows` of different splits, with the
-    bits in which they differ. rows: those that can be used. sizes: (width, height) of each."""
+    """counts: usable images by split and label. sizes: by (width, height) in px. columns: values of COUNTED. sample:
+    rows at random. faults: sentences with the line they are about. near: pairs across splits, at most MOST_PAIRS by
+    hash and as many by features; more: whether there are others."""
 
-    rows: list[manifest.Row] = field(default_factory=list)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    columns: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in COUNTED})
+    sample: list[manifest.Row] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    near: list[tuple[int, int, int]] = field(default_factory=list)
+    near: list[Pair] = field(default_factory=list)
+    more: bool = False
 
     def lines(self) -> list[str]:
         """Counts and faults, for people."""
-        counts = Counter((row.split or "no split", row.label) for row in self.rows)
-        shown = [f"{split}: {count} {label}" for (split, label), count in sorted(counts.items())]
-        pairs = [
-            f"{self.rows[a].path.name} ({self.rows[a].split}) and {self.rows[b].path.name} ({self.rows[b].split}) look "
-            f"the same: {bits} of {BITS} bits differ."
-            for a, b, bits in self.near
+        shown = [f"{split or 'no split'}: {count} {label}" for (split, label), count in sorted(self.counts.items())]
+        rest = [f"There are more such pairs; {MOST_PAIRS} of a kind are named at most."] if self.more else []
+        return [
+            f"{self.counts.total()} images can be used.",
+            *shown,
+            *self.faults,
+            *(pair.sentence() for pair in self.near),
+            *rest,
         ]
-        return [f"{len(self.rows)} images can be used.", *shown, *self.faults, *pairs]
 
 
-def check(path: Path, workers: int | None = None) -> Report:
-    """Look at every line and image of the manifest at `path`. Raises DataError if it is no manifest at all."""
-    report, rows = Report(), []
-    for line, values in manifest.lines(path):
-        try:
-            rows.append((line, manifest.row_of(path, line, values)))
-        except DataError as error:
-            report.faults.append(str(error))
-    first, hashes = {}, []
+def check(
+    path: Path, workers: int | None = None, features: Judge | None = None, cosine: float = COSINE, seed: int = 0
+) -> Report:
+    """Look at every line and image of the manifest at `path`. Raises DataError if it is no manifest at all.
+
+    features: what finds images of different splits that a hash does not, where their features have a `cosine` that
+    high. seed: of the sample.
+    """
+    report, rng = Report(), random.Random(seed)
+    lines, hashes, splits, first = array("Q"), array("Q"), [], {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        seen = pool.map(look, (row.path for _, row in rows), chunksize=32)
-        for (line, row), (size, found, fault) in zip(rows, seen, strict=True):
-            if row.path in first:
-                report.faults.append(
-                    f"{path.name}, line {line}: {row.values['file']} is in line {first[row.path]} too."
-                )
-                continue
-            first[row.path] = line
-            if fault:
-                report.faults.append(f"{path.name}, line {line}: {row.values['file']}: {fault}")
-                continue
-            report.rows.append(row)
-            report.sizes.append(size)
-            hashes.append(found)
-    report.near = list(near_pairs(hashes, [row.split for row in report.rows]))
+        for rows in _blocks(path, report, first):
+            seen = pool.map(look, (row.path for _, row in rows), chunksize=32)
+            for (line, row), (size, found, fault) in zip(rows, seen, strict=True):
+                if fault:
+                    report.faults.append(f"{path.name}, line {line}: {row.values['file']}: {fault}")
+                    continue
+                _count(report, row, size, rng)
+                lines.append(line)
+                hashes.append(found)
+                splits.append(sys.intern(row.split))
+    pairs = _cut(near_pairs(hashes, splits), report)
+    looked = {(a, b) for a, b, _ in pairs}
+    alike = []
+    if features is not None and len(lines):
+        vectors = embed(features, (open_untrusted(row.path) for row in _rows_at(path, lines)), len(lines))
+        alike = _cut((one for one in near_features(vectors, splits, cosine) if one[:2] not in looked), report)
+    places = sorted({place for a, b, _ in (*pairs, *alike) for place in (a, b)})
+    named = dict(zip(places, _rows_at(path, [lines[place] for place in places]), strict=True))
+    report.near = [Pair(named[a], named[b], bits=bits) for a, b, bits in pairs]
+    report.near += [Pair(named[a], named[b], cosine=found) for a, b, found in alike]
     return report
 
 
@@ -94,18 +134,34 @@ def perceptual_hash(image: Image.Image) -> int:
 
 def near_pairs(hashes: Sequence[int], splits: Iterable[Hashable]) -> Iterator[tuple[int, int, int]]:
     """Places of images of different splits whose hashes differ in at most NEAR bits, with how many they are."""
-    splits, known = list(splits), Hashes()
-    for place, value in enumerate(hashes):
-        yield from ((other, place, bits) for other, bits in known.near(value) if splits[other] != splits[place])
-        known.add(value)
+    codes: dict[Hashable, int] = {}
+    split = np.fromiter((codes.setdefault(one, len(codes)) for one in splits), int, len(hashes))
+    values, inverse, counts = np.unique(np.array(hashes, np.uint64), return_inverse=True, return_counts=True)
+    order, ends = np.argsort(inverse, kind="stable"), np.cumsum(counts)
+    members = lambda value: order[ends[value] - counts[value] : ends[value]]
+    own = np.flatnonzero(counts > 1)
+    edges = np.concatenate([_near_values(values), np.stack([own, own, np.zeros_like(own)], 1)])
+    if not len(edges):
+        return
+    places = order[ends - counts][edges[:, :2]]
+    for a, b, bits in edges[np.lexsort((places.min(1), places.max(1)))].tolist():
+        ones, others = members(a), members(b)
+        if np.ptp(split[np.concatenate([ones, others])]) == 0:
+            continue
+        for place in others.tolist():
+            apart = ones[split[ones] != split[place]]
+            apart = apart[apart < place] if a == b else apart
+            yield from ((min(place, one), max(place, one), bits) for one in apart.tolist())
 
 
 def alike(hashes: Sequence[int]) -> list[int]:
     """A number for each of `hashes`, the same for those that are near one another or joined by a chain of such."""
-    pairs = [(a, b) for a, b, _ in near_pairs(hashes, range(len(hashes)))]
-    links = np.array(pairs, int).reshape(-1, 2).T
-    graph = coo_array((np.ones(links.shape[1]), links), (len(hashes), len(hashes)))
-    return connected_components(graph, directed=False)[1].tolist()
+    values, inverse = np.unique(np.array(hashes, np.uint64), return_inverse=True)
+    edges = _near_values(values)
+    graph = coo_array((np.ones(len(edges)), edges[:, :2].T), (len(values),) * 2)
+    numbers: dict[int, int] = {}
+    found = connected_components(graph, directed=False)[1][inverse].tolist()
+    return [numbers.setdefault(one, len(numbers)) for one in found]
 
 
 class Hashes:
@@ -129,3 +185,76 @@ class Hashes:
     @staticmethod
     def _keys(value: int) -> list[tuple[int, int]]:
         return [(first, value >> first & ((1 << width) - 1)) for first, width in BANDS]
+
+
+def _near_values(values: np.ndarray) -> np.ndarray:
+    """Places a < b of distinct hashes (N,) uint64 that differ in at most NEAR bits, and those bits: (E, 3) int."""
+    keys = [values >> np.uint64(first) & np.uint64((1 << width) - 1) for first, width in BANDS]
+    found = [np.empty((0, 3), int)]
+    for band, key in enumerate(keys):
+        order = np.argsort(key, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0, True]) if len(key) else []
+        for start, end in pairwise(starts):
+            bucket = order[start:end]
+            step = max(1, _AT_ONCE // len(bucket))
+            for at in range(0, len(bucket) - 1, step):
+                bits = np.bitwise_count(values[bucket[at : at + step], None] ^ values[bucket])
+                a, b = np.nonzero(bits <= NEAR)
+                chosen = a + at < b
+                a, b, bits = bucket[a[chosen] + at], bucket[b[chosen]], bits[a[chosen], b[chosen]]
+                new = ~np.any([earlier[a] == earlier[b] for earlier in keys[:band]], axis=0) if band else slice(None)
+                found.append(np.stack([a[new], b[new], bits[new].astype(int)], 1))
+    return np.concatenate(found)
+
+
+def _blocks(path: Path, report: Report, first: dict[str, int]) -> Iterator[list[tuple[int, manifest.Row]]]:
+    """Usable lines with their rows, some at a time; what cannot be used becomes a fault. first: where each file was
+    named first."""
+    lines = manifest.lines(path)
+    while block := list(islice(lines, BLOCK)):
+        rows = []
+        for line, values in block:
+            try:
+                row = manifest.row_of(path, line, values)
+            except DataError as error:
+                report.faults.append(str(error))
+                continue
+            known = first.setdefault(str(row.path), line)
+            if known != line:
+                report.faults.append(f"{path.name}, line {line}: {values['file']} is in line {known} too.")
+                continue
+            rows.append((line, row))
+        yield rows
+
+
+def _count(report: Report, row: manifest.Row, size: tuple[int, int], rng: random.Random) -> None:
+    """Add a usable row; the sample is a reservoir (Vitter, 1985)."""
+    seen = report.counts.total()
+    report.counts[row.split, row.label] += 1
+    report.sizes[size] += 1
+    for name, counter in report.columns.items():
+        if value := row.values.get(name):
+            counter[value] += 1
+    if seen < SAMPLE:
+        report.sample.append(row)
+    elif (place := rng.randrange(seen + 1)) < SAMPLE:
+        report.sample[place] = row
+
+
+def _cut(pairs: Iterator[tuple], report: Report) -> list[tuple]:
+    """The first MOST_PAIRS of `pairs`, in order."""
+    found = list(islice(pairs, MOST_PAIRS + 1))
+    report.more |= len(found) > MOST_PAIRS
+    return found[:MOST_PAIRS]
+
+
+def _rows_at(path: Path, lines: Sequence[int]) -> Iterator[manifest.Row]:
+    """The rows of these lines of a manifest, ascending."""
+    wanted = iter(lines)
+    line = next(wanted, None)
+    for number, values in manifest.lines(path) if line is not None else ():
+        if number == line:
+            yield manifest.row_of(path, number, values)
+            line = next(wanted, None)
+            if line is None:
+                return

@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from dermaflux.data import manifest
 from dermaflux.data.manifest import Row
 from dermaflux.errors import DataError, InputError
+from dermaflux.lesion import LABELS
 
 PARTS = 20
 """A split is cut from this many folds, so that shares are met to 5 %."""
@@ -49,6 +50,21 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
         found[chosen] = name
         wanted[name] -= len(chosen)
     return list(found)
+
+
+def subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """`count` of `rows`, with the labels in their proportion; a smaller subset by the same seed is part of a larger.
+
+    Raises DataError if there are not so many.
+    """
+    if count > len(rows):
+        raise DataError(f"{count} images are asked for, but there are only {len(rows)}.")
+    order = np.random.default_rng(seed).permutation(len(rows))
+    place = np.empty(len(rows))
+    for label in LABELS:  # evenly spread over the order, so that every beginning of it has the proportion
+        of_label = [i for i in order if rows[i].label == label]
+        place[of_label] = (np.arange(len(of_label)) + 0.5) / max(len(of_label), 1)
+    return [rows[i] for i in np.argsort(place, kind="stable")[:count]]
 
 
 def _groups(rows: Iterable[Row]) -> Iterable[str]:

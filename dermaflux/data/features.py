@@ -1,15 +1,81 @@
-"""Features of images by an ImageNet network that the program does not ship: a judge from outside, or a teacher."""
+"""Features of images by a network that judges them: an ImageNet MobileNetV2 in a TFLite file, or any timm network."""
 
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
-from dermaflux.errors import ModelUnavailable
+from dermaflux.classifier import CLASSIFIERS, Classifier
+from dermaflux.classifier_card import INTERPOLATIONS
+from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.hub import HUB_ERRORS
 
 WIDTH = 1280
+BATCH = 32
+
+
+def load(source: str | Path, device: str = "cpu") -> "Features | Backbone":
+    """What gives features: a .tflite file, a classifier by name or folder, or a timm network by folder or name, whose
+    weights are then downloaded. Raises ModelUnavailable."""
+    return Features(Path(source)) if str(source).endswith(".tflite") else Backbone(source, device)
+
+
+class Backbone:
+    """The pooled features of a timm network: of the name `source`, of a folder as timm publishes one, with config.json
+    and model.safetensors, or of a classifier by name or folder.
+
+    Raises ModelUnavailable where there is none, or the Hub cannot be reached.
+    """
+
+    def __init__(self, source: str | Path, device: str = "cpu"):
+        self.name = str(source)
+        if str(source) in CLASSIFIERS or (Path(source) / "classifier.json").is_file():
+            classifier = Classifier.load(source, device)
+            self.model, self._prepare = classifier.model, classifier.preprocess
+            return
+        try:
+            self.model = timm.create_model(_timm_name(source), pretrained=True, num_classes=0).to(device).eval()
+        except (*HUB_ERRORS, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise ModelUnavailable(f"{source} cannot be read by timm: {first_line(error)}") from error
+        self.device, self.config = device, timm.data.resolve_model_data_config(self.model)
+
+    @torch.inference_mode()
+    def of(self, images: Iterable[Image.Image]) -> np.ndarray:
+        """(N, F) float32 features of RGB images of any size, squeezed to the network's square."""
+        images, found = iter(images), []
+        while batch := list(islice(images, BATCH)):
+            maps = self.model.forward_features(self._prepare(batch))
+            found.append(self.model.forward_head(maps, pre_logits=True).flatten(1).float().cpu().numpy())
+        return np.concatenate(found)
+
+    def _prepare(self, images: list[Image.Image]) -> torch.Tensor:
+        """(N, 3, H, W) float32, normalised."""
+        method = INTERPOLATIONS.get(self.config["interpolation"], Image.Resampling.BICUBIC)
+        size = self.config["input_size"][:0:-1]  # width, height
+        pixels = np.stack([np.asarray(image.convert("RGB").resize(size, method)) for image in images])
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(self.config[name], device=self.device).view(3, 1, 1) for name in ("mean", "std"))
+        return ((x - mean) / std).contiguous()
+
+
+def _timm_name(source: str | Path) -> str:
+    """What timm calls the network. Raises ModelUnavailable for what is neither a folder of one nor a name."""
+    folder = Path(source)
+    if folder.is_dir():
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ModelUnavailable(f"{folder} is no network of timm or classifier: {name} is missing.")
+        return f"local-dir:{folder}"
+    if not timm.is_model(str(source)):
+        raise ModelUnavailable(
+            f"“{source}” is no file *.tflite, no folder of a network, and not a network of timm {timm.__version__}."
+        )
+    return str(source)
 
 
 class Features:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import random
 from collections import Counter
 from collections.abc import Iterable
 from html import escape
@@ -12,8 +11,7 @@ from dermaflux.data.check import Report
 from dermaflux.data.manifest import Row
 from dermaflux.images import open_untrusted
 
-SHOWN, THUMBNAIL = 48, 128
-COLUMNS = ("diagnosis", "source", "licence", "skin_tone", "site", "sex")
+THUMBNAIL = 128
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "table{border-collapse:collapse;margin:0 0 1.5rem}td,th{text-align:left;padding:.2rem 1rem .2rem 0}"
@@ -21,20 +19,19 @@ STYLE = (
 )
 
 
-def write(report: Report, title: str, out: Path, seed: int = 0) -> None:
-    """Write the page as one HTML file, with a sample of images drawn by `seed`; images of people's skin are in it."""
-    split = Counter(f"{row.split or 'no split'}, {row.label}" for row in report.rows)
-    sides = Counter(f"{width} x {height} px" for width, height in report.sizes)
+def write(report: Report, title: str, out: Path) -> None:
+    """Write the page as one HTML file, with the report's sample; images of people's skin are in it."""
+    split = Counter({f"{split or 'no split'}, {label}": count for (split, label), count in report.counts.items()})
+    sides = Counter({f"{width} x {height} px": count for (width, height), count in report.sizes.items()})
     parts = [_table("Split and label", split), _table("Size", sides)]
-    for column in COLUMNS:
-        counts = Counter(row.values[column] for row in report.rows if row.values.get(column))
+    for column, counts in report.columns.items():
         if counts:
             parts.append(_table(column.replace("_", " ").capitalize(), counts))
     said = "".join(f"<li>{escape(line)}</li>" for line in report.lines())
-    sample = random.Random(seed).sample(report.rows, min(SHOWN, len(report.rows)))
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-        f"<h1>{escape(title)}</h1><ul>{said}</ul>{''.join(parts)}<h2>Sample</h2>{''.join(map(_figure, sample))}</html>"
+        f"<h1>{escape(title)}</h1><ul>{said}</ul>{''.join(parts)}<h2>Sample</h2>"
+        f"{''.join(map(_figure, report.sample))}</html>"
     )
     temporary = out.with_suffix(".part")
     temporary.write_text(page, encoding="utf-8")

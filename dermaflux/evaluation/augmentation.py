@@ -15,18 +15,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from tqdm import tqdm
 
 from dermaflux.data import manifest
+from dermaflux.data.curate import subset
+from dermaflux.data.features import Features
 from dermaflux.data.pixels import open_rgb
-from dermaflux.errors import DataError
+from dermaflux.errors import DataError, InputError
+from dermaflux.evaluation import probe
 from dermaflux.files import write_atomically
-from dermaflux.training.finetune import FinetuneOptions, finetune, subset
+from dermaflux.training.finetune import FinetuneOptions, finetune
 
 MEASURES = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 ONLY_SYNTHETIC = 0
+PROBE = "probe"
+"""The architecture that is none: a logistic regression on features, see `probe`."""
 
 
 @dataclass(frozen=True)
@@ -90,32 +95,59 @@ def cells(
 
 
 def run(
-    table: Sequence[Cell], sets: Sets, out: Path, options: FinetuneOptions, part: tuple[int, int] = (0, 1)
+    table: Sequence[Cell],
+    sets: Sets,
+    out: Path,
+    options: FinetuneOptions,
+    part: tuple[int, int] = (0, 1),
+    features: Features | None = None,
 ) -> Iterator[dict]:
     """Train and try the cells that are not done yet, yielding each one's results; every part[1]th from part[0] on.
 
-    Results are in `out/<cell>/result.json`. Raises DataError, before anything is trained, as `Sets.learned` does.
+    features: for cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Raises DataError, before
+    anything is trained, as `Sets.learned` does, and InputError if the features are missing.
     """
+    if features is None and any(cell.arch == PROBE for cell in table):
+        raise InputError(
+            f"The architecture “{PROBE}” needs the network that gives the features: --features FILE.tflite."
+        )
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
-    tried = [open_rgb(row) for row in sets.test]
-    malignant = np.array([row.label == "malignant" for row in sets.test])
+    malignant = probe.malignant(sets.test)
+    known = _Known(features)
     for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
         path = out / cell.name / "result.json"
         if not path.exists():
-            own = replace(options, arch=cell.arch, seed=cell.seed)
-            found = finetune(learned[cell], sets.validation, out / cell.name, own).predict(tried)
-            p = np.array([one.p_malignant for one in found])
+            if cell.arch == PROBE:
+                odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
+            else:
+                own = replace(options, arch=cell.arch, seed=cell.seed)
+                trained = finetune(learned[cell], sets.validation, out / cell.name, own)
+                odds = special.logit([one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])])
             result = asdict(cell) | {
-                "auc": float(roc_auc_score(malignant, p)),
-                "accuracy": float(((p >= 0.5) == malignant).mean()),
-                "balanced_accuracy": float(balanced_accuracy_score(malignant, p >= 0.5)),
+                "auc": float(roc_auc_score(malignant, odds)),
+                "accuracy": float(((odds >= 0) == malignant).mean()),
+                "balanced_accuracy": float(balanced_accuracy_score(malignant, odds >= 0)),
                 "learned": len(learned[cell]),
-                "tried": len(tried),
+                "tried": len(sets.test),
             }
             text = json.dumps(result, indent=2) + "\n"
             write_atomically(path, lambda file, text=text: file.write(text.encode()))
         yield json.loads(path.read_text(encoding="utf-8"))
+
+
+class _Known:
+    """Features of images, each computed once."""
+
+    def __init__(self, features: Features | None):
+        self.features, self.known = features, {}
+
+    def labelled(self, rows: Sequence[manifest.Row]) -> probe.Labelled:
+        new = list({row.path: row for row in rows if row.path not in self.known}.values())
+        if new:
+            found = self.features.of(open_rgb(row) for row in tqdm(new, desc="features", disable=None))
+            self.known.update(zip((row.path for row in new), found, strict=True))
+        return probe.Labelled(np.stack([self.known[row.path] for row in rows]), probe.malignant(rows))
 
 
 def results(out: Path) -> pd.DataFrame:

@@ -13,30 +13,29 @@ from tqdm import tqdm
 
 from dermaflux import appearance, phantom, saliency
 from dermaflux.classifier import Classifier, create_model
-from dermaflux.data import manifest
 from dermaflux.errors import DataError
-from dermaflux.evaluation import non_lesions
+from dermaflux.evaluation import answers, non_lesions, scores
 from dermaflux.evaluation.figures import Figure, auc, resampled
-from dermaflux.images import open_untrusted
 
+AIM = 0.78
+"""Of the AUC of the embedded classifier."""
 FIRST_PHANTOM = 6_000_000
 """Seed from where on phantoms are drawn: none that training uses."""
 
 
 def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
-    """AUC, sensitivity and specificity on the real images of one split, and the share that the gate refuses."""
-    rows = manifest.read(path, split)
-    images = [open_untrusted(row.path) for row in tqdm(rows, desc="reading images", disable=None)]
-    found = classifier.predict(images)
-    malignant = np.array([row.label == "malignant" for row in rows])
-    scores = np.array([one.p_malignant for one in found])
-    called = np.array([one.decision == "malignant" for one in found])
+    """What a classifier is worth on the real images of one split, and the share that the gate refuses."""
+    return of_asked(answers.ask(classifier, answers.rows_of(path, split)))
+
+
+def of_asked(asked: answers.Asked) -> list[Figure]:
+    """The figures of a classifier's answers, with the AUC that is aimed at, and the share of images refused."""
+    found = [replace(one, aim=AIM) if one.name == "AUC" else one for one in scores.figures(asked.answers)]
+    passed = asked.lesion_like & asked.outlined
     return [
-        resampled("AUC", auc, malignant, scores, aim=0.78),
-        resampled("Sensitivity at the operating point", np.mean, called[malignant]),
-        resampled("Specificity there", np.mean, ~called[~malignant]),
-        resampled("Refused by the gate", np.mean, [not one.lesion_like for one in found], aim=0.02, most=True),
-        resampled("Refused by gate or outline", np.mean, ~_passed(classifier, images)),
+        *found,
+        resampled("Refused by the gate", np.mean, ~asked.lesion_like, aim=0.02, most=True),
+        resampled("Refused by gate or outline", np.mean, ~passed),
     ]
 
 
@@ -46,12 +45,12 @@ def of_held_out(path: Path, split: str = "") -> list[Figure]:
     Raises DataError for another file, or a split that is not in it.
     """
     try:
-        answers = pd.read_csv(path)
-        answers = answers[answers["split"] == split] if split else answers
-        found = [("AUC", answers), *((f"AUC, fold {fold}", part) for fold, part in answers.groupby("fold"))]
+        kept = pd.read_csv(path)
+        kept = kept[kept["split"] == split] if split else kept
+        found = [("AUC", kept), *((f"AUC, fold {fold}", part) for fold, part in kept.groupby("fold"))]
         return [
             resampled(name, auc, (part["label"] == "malignant").to_numpy(), part["p_malignant"].to_numpy(), aim=aim)
-            for (name, part), aim in zip(found, (0.78, *[None] * len(found)), strict=False)
+            for (name, part), aim in zip(found, (AIM, *[None] * len(found)), strict=False)
         ]
     except (KeyError, ValueError) as error:
         which = f" of {split}" if split else ""

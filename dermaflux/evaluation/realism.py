@@ -1,9 +1,8 @@
 """How close drawn images lie to real ones in a feature space, and whether they copy them.
 
-kid: 1000 times the squared maximum mean discrepancy under the kernel (x.y / d + 1)^3, unbiased (Binkowski et al., arXiv
-1801.01401). coverage: the share of real images that have a drawn one within the distance of their fifth real neighbour
-(Naeem et al., arXiv 2002.09797). copies: the share of drawn images that lie nearer (cosine) to a training image than
-all but the nearest 1 % of held-out real images do.
+kid: the kernel inception distance (see `distances`, where the others are too). coverage: the share of real images that
+have a drawn one within the distance of their fifth real neighbour (Naeem et al., arXiv 2002.09797). copies: the share
+of drawn images that lie nearer (cosine) to a training image than all but the nearest 1 % of held-out real images do.
 """
 
 from dataclasses import dataclass
@@ -11,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.metrics.pairwise import cosine_similarity, polynomial_kernel
-from sklearn.neighbors import NearestNeighbors
+from sklearn.metrics.pairwise import cosine_similarity
 
 from dermaflux.data import manifest
-from dermaflux.data.features import Features
+from dermaflux.data.features import Backbone, Features
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError
+from dermaflux.evaluation.distances import NEIGHBOURS, cmmd, covered, halves, kid, of_halves, some
 from dermaflux.evaluation.figures import Figure, resampled
 from dermaflux.grid import save_marked
 from dermaflux.images import open_untrusted, read_provenance
 
-NEIGHBOURS, MOST = 5, 500
+MOST = 500
 AIMS = {"KID": 140.0, "coverage": 0.7, "copies": 0.02}
 PAPER, GAP = "#ffffff", 2
 
@@ -36,9 +35,15 @@ class Sets:
     drawn: np.ndarray
 
 
-def compare(real: Path, drawn: Path, features: Features) -> list[Figure]:
-    """The figures of the folder `drawn` for each label, and their means, against the manifest `real`."""
-    found = {label: of_sets(_sets(label, real, drawn, features), label) for label in manifest.LABELS}
+def compare(real: Path, drawn: Path, features: Features | Backbone, every: bool = False) -> list[Figure]:
+    """The figures of the folder `drawn` for each label, and their means, against the manifest `real`.
+
+    every: those of `every_of_sets` too, which take longer.
+    """
+    found = {}
+    for label in manifest.LABELS:
+        sets = _sets(label, real, drawn, features)
+        found[label] = of_sets(sets, label) + (every_of_sets(sets, label) if every else [])
     each = list(zip(*found.values(), strict=True))
     return [figure for figures in found.values() for figure in figures] + [_mean(pair) for pair in each]
 
@@ -50,31 +55,26 @@ def of_sets(sets: Sets, label: str) -> list[Figure]:
     return [
         kid(f"KID, {label}", sets.train, sets.drawn, AIMS["KID"]),
         kid(f"floor of KID, {label}", sets.train, sets.held_out),
-        resampled(f"coverage, {label}", np.mean, covered(_some(sets.train), _some(sets.drawn)), aim=AIMS["coverage"]),
+        resampled(
+            f"coverage, {label}", np.mean, covered(some(sets.train, MOST), some(sets.drawn, MOST)), aim=AIMS["coverage"]
+        ),
         resampled(f"copies, {label}", np.mean, near, aim=AIMS["copies"], most=True),
     ]
 
 
-def kid(name: str, a: np.ndarray, b: np.ndarray, aim: float | None = None) -> Figure:
-    """The kernel distance of two sets of features, with the normal interval from its first-order variance (Sutherland
-    et al., arXiv 1611.04488)."""
-    within_a, within_b, between = (polynomial_kernel(x, y, degree=3, coef0=1) for x, y in ((a, a), (b, b), (a, b)))
-    inner_a, inner_b = ((k.sum(1) - np.diag(k)) / (len(k) - 1) for k in (within_a, within_b))
-    value = inner_a.mean() + inner_b.mean() - 2 * between.mean()
-    spread = 4 * (
-        np.var(inner_a - between.mean(1), ddof=1) / len(a) + np.var(inner_b - between.mean(0), ddof=1) / len(b)
-    )
-    half = 1.96 * spread**0.5
-    return Figure(name, 1000 * value, (1000 * (value - half), 1000 * (value + half)), len(b), aim, most=True)
+def every_of_sets(sets: Sets, label: str) -> list[Figure]:
+    """The distance of CMMD with its floor (held-out against training images), and the figures of `distances.of_halves`,
+    whose real images are the training images."""
+    return [
+        cmmd(f"CMMD, {label}", sets.train, sets.drawn),
+        cmmd(f"floor of CMMD, {label}", sets.train, sets.held_out),
+        *of_halves(halves(sets.train, sets.drawn), label),
+    ]
 
 
-def covered(real: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Whether each of `real` (N, F) has one of `drawn` within the distance of its fifth real neighbour: (N,) bool."""
-    radius = NearestNeighbors(n_neighbors=NEIGHBOURS).fit(real).kneighbors()[0][:, -1]
-    return NearestNeighbors(n_neighbors=1).fit(drawn).kneighbors(real)[0][:, 0] < radius
-
-
-def save_nearest(real: Path, drawn: Path, features: Features, out: Path, count: int = 16, side: int = 112) -> list[str]:
+def save_nearest(
+    real: Path, drawn: Path, features: Features | Backbone, out: Path, count: int = 16, side: int = 112
+) -> list[str]:
     """Write a sheet of `count` drawn images, each with its nearest training image at its right; gives the names and
     cosines of those in the same order."""
     paths = sorted(drawn.glob("*.png"))
@@ -100,17 +100,13 @@ def save_nearest(real: Path, drawn: Path, features: Features, out: Path, count: 
     return names
 
 
-def _sets(label: str, real: Path, drawn: Path, features: Features) -> Sets:
+def _sets(label: str, real: Path, drawn: Path, features: Features | Backbone) -> Sets:
     rows = [[row for row in manifest.read(real, split) if row.label == label] for split in ("train", "val")]
     rows.append([row for row in manifest.read(drawn / "manifest.csv") if row.label == label])
     for one, what in zip(rows, (f"train images in {real}", f"val images in {real}", f"images in {drawn}"), strict=True):
         if len(one) <= NEIGHBOURS:
             raise DataError(f"There are only {len(one)} {label} {what}; at least {NEIGHBOURS + 1} are needed.")
     return Sets(*(features.of(open_rgb(row) for row in one) for one in rows))
-
-
-def _some(x: np.ndarray) -> np.ndarray:
-    return x[np.random.default_rng(0).permutation(len(x))[:MOST]]
 
 
 def _mean(pair: tuple[Figure, ...]) -> Figure:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -38,8 +37,8 @@ class FinetuneOptions:
     arch: a timm ViT or convolutional network; pretrained: 1 to start from the weights that timm fetches, 0 from random
     ones; image_size in px, 0 being the architecture's own. balanced: 1 for batches with as many images of each class, 0
     for the natural shares. augmented: 1 for random views, 0 for the images as they are. check_every: steps between two
-    looks at the validation set; patience: looks without a better AUC after which training ends. ema: decay of the
-    averaged weights. precision: bf16, fp16 or no.
+    looks at the validation set; patience: looks without a better AUC after which training ends, 0 to train to the end
+    and keep the last weights, whatever that set says. ema: decay of the averaged weights. precision: bf16, fp16 or no.
     """
 
     arch: str = "vit_base_patch16_224"
@@ -56,21 +55,6 @@ class FinetuneOptions:
     ema: float = 0.99
     precision: str = "bf16"
     seed: int = 0
-
-
-def subset(rows: Sequence[manifest.Row], count: int, seed: int) -> list[manifest.Row]:
-    """`count` of `rows`, with the labels in their proportion; a smaller subset by the same seed is part of a larger.
-
-    Raises DataError if there are not so many.
-    """
-    if count > len(rows):
-        raise DataError(f"{count} images are asked for, but there are only {len(rows)}.")
-    order = np.random.default_rng(seed).permutation(len(rows))
-    place = np.empty(len(rows))
-    for label in LABELS:  # evenly spread over the order, so that every beginning of it has the proportion
-        of_label = [i for i in order if rows[i].label == label]
-        place[of_label] = (np.arange(len(of_label)) + 0.5) / max(len(of_label), 1)
-    return [rows[i] for i in np.argsort(place, kind="stable")[:count]]
 
 
 def finetune(
@@ -142,19 +126,22 @@ def _network(rows: Sequence[manifest.Row], options: FinetuneOptions) -> tuple[Ca
 
 
 class _Best:
-    """The averaged weights with the best AUC so far, and how often it was not better since; part of the checkpoint."""
+    """The averaged weights with the best AUC so far, and how often it was not better since; part of the checkpoint.
+
+    Without patience, the last ones.
+    """
 
     def __init__(self, patience: int):
         self.patience, self.auc, self.since, self.weights = patience, -1.0, 0, {}
 
     def see(self, auc: float, model: nn.Module) -> None:
         self.since += 1
-        if auc > self.auc:
+        if auc > self.auc or not self.patience:
             self.auc, self.since = auc, 0
             self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def over(self) -> bool:
-        return self.since >= self.patience
+        return bool(self.patience) and self.since >= self.patience
 
     def state_dict(self) -> dict:
         return {"auc": self.auc, "since": self.since, "weights": self.weights}

@@ -1,0 +1,88 @@
+"""Zero-shot peers: which of two texts an image-text model of the CLIP family finds nearer to an image.
+
+Radford et al. (arXiv 2103.00020), with the mean of several wordings a class. Models are read by open_clip, which is
+imported here alone and is no requirement of the program.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+
+from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.hub import HUB_ERRORS
+from dermaflux.lesion import LABELS
+
+PEERS: Mapping[str, str] = {
+    "biomedclip": "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    "dermlip": "redlessone/DermLIP_ViT-B-16",
+}
+TEMPLATES = (
+    "a photo of a {} skin lesion",
+    "a dermoscopic image of a {} skin lesion",
+    "this photo depicts a {} lesion",
+    "a {} mole",
+)
+WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class ZeroShot:
+    """An image-text model and its embeddings of the texts of LABELS: (2, D), unit length."""
+
+    model: torch.nn.Module
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    texts: torch.Tensor
+
+    @classmethod
+    def load(cls, name_or_folder: str | Path, device: str = "cpu") -> "ZeroShot":
+        """One of PEERS, a Hub repository OWNER/NAME, or a folder with open_clip_config.json and safetensors.
+
+        Raises ModelUnavailable, also where open_clip is not installed.
+        """
+        try:
+            import open_clip
+        except ImportError:
+            raise ModelUnavailable("Zero-shot models need a package more: pip install open_clip_torch.") from None
+        source = _source(name_or_folder)
+        try:
+            model, preprocess = open_clip.create_model_from_pretrained(source, device=device, weights_only=True)
+            tokenizer = open_clip.get_tokenizer(source)
+        except (*HUB_ERRORS, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise ModelUnavailable(f"{name_or_folder} cannot be read by open_clip: {first_line(error)}") from error
+        model.requires_grad_(False).eval()
+        texts = open_clip.build_zero_shot_classifier(model, tokenizer, LABELS, TEMPLATES, device=device).T
+        return cls(model, preprocess, texts)
+
+    @torch.inference_mode()
+    def p_malignant(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Probability in [0, 1] that each RGB image is nearer to the texts of malignant lesions: (N,). It is not
+        calibrated."""
+        pixels = torch.stack([self.preprocess(image) for image in images]).to(self.texts.device)
+        seen = self.model.encode_image(pixels, normalize=True)  # (N, D)
+        near = self.model.logit_scale.exp() * seen @ self.texts.T  # (N, 2)
+        return near.softmax(1)[:, LABELS.index("malignant")].double().cpu().numpy()
+
+
+def _source(name_or_folder: str | Path) -> str:
+    """What open_clip calls the model. Raises ModelUnavailable for a folder without a config or safetensors."""
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        if not (folder / "open_clip_config.json").is_file():
+            raise ModelUnavailable(f"{folder} is not a model of open_clip: open_clip_config.json is missing.")
+        if not any((folder / name).is_file() for name in WEIGHTS):
+            raise ModelUnavailable(
+                f"{folder} holds none of {', '.join(WEIGHTS)}; weights are read from safetensors only."
+            )
+        return f"local-dir:{folder}"
+    repository = PEERS.get(str(name_or_folder).lower(), str(name_or_folder))
+    if repository.count("/") != 1 or folder.is_absolute():
+        raise ModelUnavailable(
+            f"There is no zero-shot model “{name_or_folder}”: neither a folder, nor a repository OWNER/NAME, nor of "
+            f"{', '.join(PEERS)}."
+        )
+    return f"hf-hub:{repository}"
