@@ -30,6 +30,13 @@ def set_options(kind: type[Options], others: Sequence[str] | None, **given: Any)
     return kind(**changes)
 
 
+def one_of(option: str, value: str, known: Sequence[str]) -> str:
+    """`value` if it is one of `known`. Raises InputError, naming the option."""
+    if value not in known:
+        raise InputError(f"{option} must be {' or '.join(known)}, not “{value[:40]}”.")
+    return value
+
+
 def numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:
     """The numbers in `text`, parted by commas. Raises InputError."""
     try:

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from dermaflux.cli_options import Others, set_options
+from dermaflux.cli_options import Others, one_of, set_options
 from dermaflux.errors import InputError
 
 train = typer.Typer(help="Train a model of this repository; an interrupted run continues.", no_args_is_help=True)
 
+VALIDATION_GUIDANCE = 3.5
+"""The scale at which the method draws."""
 Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST.csv")]
 Pipeline = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline folder")]
@@ -62,6 +64,7 @@ def base(
         Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline to go on from")
     ] = None,
     teacher: Teacher = None,
+    objective: Annotated[str, typer.Option(help="flow, or diffusion: the baseline that predicts the noise")] = "flow",
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = None,
@@ -70,20 +73,60 @@ def base(
 ) -> None:
     """The base flow, on phantoms and the train split of manifests: writes the FluxPipeline folder DIR/pipeline."""
     from dermaflux.training.flow import FlowOptions
-    from dermaflux.training.nano import train_base
+    from dermaflux.training.nano import OBJECTIVES, train_base
 
+    if objective not in OBJECTIVES:
+        raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}, not “{objective[:40]}”.")
     options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher)
+    train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher, objective)
 
 
 @train.command()
 def lora(
     manifests: Manifests,
-    base: Pipeline,
+    base: Annotated[str, typer.Option(metavar="MODEL", help="a FluxPipeline folder, or a name: nano, flux1-dev")],
     out: Out,
-    rank: Annotated[int, typer.Option(min=1, help="also its alpha")] = 64,
+    rank: Annotated[int, typer.Option(min=1)] = 64,
+    alpha: Annotated[int | None, typer.Option(min=1, help="default: the rank")] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="layers to adapt, parted by commas: attn, ff, mod, or how their names end; "
+            "default: all of the blocks but the modulation of text",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=16, help="px of a side; default: 512, or the model's own if that is less")
+    ] = None,
+    fit: Annotated[str, typer.Option(metavar="crop|squeeze", help="how an image becomes a square")] = "crop",
+    captions_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="manifest|appearance",
+            help="the manifest's captions, or measured ones in several wordings, some images changed as well; "
+            "default: the manifest's where it has any",
+        ),
+    ] = None,
+    quantise: Annotated[
+        str | None, typer.Option(metavar="8bit|4bit", help="keep the frozen base in fewer bits")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="gather the gradients of so many batches for a step")
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="less memory, more time: activations are computed again")
+    ] = False,
+    validate_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", min=1, help="draw a sheet to DIR/samples every so many steps")
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.txt", dir_okay=False, exists=True, help="what the sheets show, a caption a line"),
+    ] = None,
+    validation_seed: Annotated[int, typer.Option(min=0, help="of the first image; the others follow")] = 0,
     start: Annotated[
-        Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a LoRA to go on from")
+        Path | None, typer.Option(metavar="DIR", exists=True, help="a LoRA to go on from; its rank and targets hold")
     ] = None,
     teacher: Teacher = None,
     steps: Steps = None,
@@ -92,13 +135,32 @@ def lora(
     seed: Seed = 0,
     others: Others = None,
 ) -> None:
-    """A LoRA on a frozen base, on the train split of manifests: writes DIR/lora."""
-    from dermaflux.training.flow import FlowOptions
-    from dermaflux.training.lora import LoraOptions
-    from dermaflux.training.nano import train_lora
+    """A LoRA on a frozen base, on the train split of manifests: writes DIR/lora, and kohya.safetensors beside.
 
-    flow = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    train_lora(base, manifests, out, LoraOptions(rank=rank, alpha=rank, flow=flow, start=start), teacher)
+    The defaults are the method's for FLUX.1: rank and alpha 64, 512 px, bf16 (--set precision=no for 32 bits). Latents
+    and captions are encoded once, to DIR/pairs.safetensors. Under `accelerate launch` or torchrun each process takes
+    --batch images a step.
+    """
+    from dermaflux.training.flow import FlowOptions
+    from dermaflux.training.lora import TARGETS, LoraOptions
+    from dermaflux.training.lora_run import CAPTIONS, Material, train_lora
+    from dermaflux.training.nano import FITS
+    from dermaflux.training.validation import Validation, read_captions
+
+    fit, captions_from = (
+        one_of("--fit", fit, FITS),
+        captions_from and one_of("--captions-from", captions_from, CAPTIONS),
+    )
+    bits = {"8bit": 8, "4bit": 4}[one_of("--quantise", quantise, ("8bit", "4bit"))] if quantise else 0
+    if captions and not validate_every:
+        raise InputError("--captions needs --validate-every, the number of steps between the sheets.")
+    given = dict(steps=steps, batch=batch, learning_rate=rate, seed=seed, accumulate=accumulate)
+    given |= dict(sample_every=validate_every, checkpointing=int(checkpointing) or None)
+    flow = set_options(FlowOptions, others, **given)
+    named = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else TARGETS
+    options = LoraOptions(rank, alpha or rank, named, flow, start)
+    shown = Validation(read_captions(captions), validation_seed, guidance=VALIDATION_GUIDANCE) if captions else None
+    train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown)
 
 
 @train.command()
@@ -151,8 +213,9 @@ def classifier(
 
 
 def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, real, out: Path, options) -> None:
+    from dermaflux.data.curate import subset
     from dermaflux.data.manifest import read
-    from dermaflux.training.finetune import finetune, subset
+    from dermaflux.training.finetune import finetune
 
     rows = [row for path in manifests for row in read(path, "train")]
     drawn = [row for path in synthetic for row in read(path)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from diffusers import FluxTransformer2DModel
 
 from dermaflux.training import flow
 from dermaflux.training.flow import FlowOptions
@@ -31,7 +32,7 @@ def pairs() -> Pairs:
     )
 
 
-def train(pairs: Pairs, out: Path, stop: int | None = None):
+def train(pairs: Pairs, out: Path, stop: int | None = None, **changes):
     """Train a fresh transformer, interrupted once `stop` steps are done; returns its weights."""
     torch.manual_seed(0)
     transformer = tiny._transformer()
@@ -40,12 +41,18 @@ def train(pairs: Pairs, out: Path, stop: int | None = None):
         if step == stop:
             raise KeyboardInterrupt
 
-    options = FlowOptions(**{**vars(OPTIONS), "sample_every": 1})
+    options = FlowOptions(**{**vars(OPTIONS), "sample_every": 1} | changes)
     try:
         flow.train(transformer, pairs, out, options, halt)
     except KeyboardInterrupt:
         return None
     return transformer.state_dict()
+
+
+def losses(out: Path) -> torch.Tensor:
+    """All that `out/loss.csv` says, row by row."""
+    with (out / "loss.csv").open(newline="") as stream:
+        return torch.tensor([float(value) for row in csv.DictReader(stream) for value in row.values() if value])
 
 
 def test_a_run_killed_while_distilling_ends_as_an_unbroken_one(pairs, tmp_path):
@@ -76,8 +83,39 @@ def test_every_second_step_of_the_last_part_distils_guidance(pairs, tmp_path):
 
 
 def test_time_is_drawn_towards_noise_as_the_options_say(pairs):
-    late = flow._Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.8, time_spread=1.5), "cpu")
-    even = flow._Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.0, time_spread=1.0), "cpu")
+    late = flow.Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.8, time_spread=1.5), "cpu")
+    even = flow.Flow(None, None, pairs, FlowOptions(batch=4000, time_mean=0.0, time_spread=1.0), "cpu")
     torch.manual_seed(0)
-    shares = [(one._batch(0.1)[1] > 0.95).float().mean().item() for one in (late, even)]
+    shares = [(one.draw(0.1).t > 0.95).float().mean().item() for one in (late, even)]
     assert 0.05 < shares[0] < 0.1 and shares[1] < 0.01
+
+
+@pytest.mark.parametrize("changes", [dict(batch=2, accumulate=3), dict(batch=6, checkpointing=1)])
+def test_gathered_gradients_and_recomputed_activations_give_the_losses_of_one_large_batch(changes, pairs, tmp_path):
+    short = dict(steps=10, log_every=1, learning_rate=1e-3)
+    one = train(pairs, tmp_path / "one", batch=6, **short)
+    other = train(pairs, tmp_path / "other", **changes | short)
+    assert len(losses(tmp_path / "one")) == 20
+    assert torch.allclose(losses(tmp_path / "one"), losses(tmp_path / "other"), rtol=1e-5)
+    assert all(torch.allclose(one[name], other[name], atol=2e-5) for name in one)
+
+
+def test_a_transformer_without_a_guidance_embedding_is_matched_only(pairs, tmp_path):
+    config = dict(tiny._transformer().config) | {"guidance_embeds": False}
+    transformer = FluxTransformer2DModel.from_config(config)
+    flow.train(transformer, pairs, tmp_path, FlowOptions(**{**vars(OPTIONS), "steps": 4, "log_every": 2}))
+    assert (tmp_path / "loss.csv").read_text().startswith("step,matching\n2,")
+
+
+def test_another_objective_takes_the_place_of_the_flow(pairs, tmp_path):
+    class Early(flow.Flow):
+        def times(self, count: int) -> torch.Tensor:
+            return torch.full((count,), 0.25)
+
+        def matching_loss(self, noisy: flow.Noisy) -> torch.Tensor:
+            assert noisy.t.eq(0.25).all()
+            return 0 * super().matching_loss(noisy) + 7
+
+    options = FlowOptions(**{**vars(OPTIONS), "steps": 2, "log_every": 1, "distil_from": 1.0})
+    flow.train(tiny._transformer(), pairs, tmp_path, options, objective=Early)
+    assert losses(tmp_path).tolist() == [1, 7, 2, 7]

@@ -2,13 +2,14 @@
 
 import contextlib
 import csv
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from dermaflux.training.loop import TrainingDiverged, fit
+from dermaflux.training.loop import TrainingDiverged, fit, update
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -56,6 +57,28 @@ def test_the_log_means_each_loss_over_the_steps_that_had_it_and_draws_its_curve(
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_good_state(tmp_path):
     fit(Accelerator(cpu=True), lambda i: {"loss": 1.0}, steps=10, out=tmp_path, save_every=5)
-    with pytest.raises(TrainingDiverged, match="Step 12"):
+    kept = tmp_path / "checkpoint"
+    with pytest.raises(TrainingDiverged, match=f"Step 12: .*The last good state, of 10 steps, is {kept}"):
         fit(Accelerator(cpu=True), lambda i: {"loss": float("nan") if i == 12 else 1.0}, steps=20, out=tmp_path)
-    assert (tmp_path / "checkpoint" / "step").read_text() == "10"
+    assert (kept / "step").read_text() == "10"
+
+
+def test_a_loss_that_is_no_number_before_any_checkpoint_says_that_none_was_kept(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"Step 0: .*No state was saved before it"):
+        fit(Accelerator(cpu=True), lambda i: {"loss": float("inf")}, steps=20, out=tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_gradient_that_is_not_a_number_ends_the_run_before_it_spoils_the_weights(tmp_path):
+    accelerator = Accelerator(cpu=True)
+    weight = torch.nn.Parameter(torch.ones(1))
+    optimizer, schedule = accelerator.prepare(torch.optim.SGD([weight], 0.1)), MagicMock()
+
+    def step(i: int) -> dict[str, float]:
+        loss = (weight * (0 if i == 7 else 1)).sqrt().sum()  # finite, with an infinite slope at 0
+        update(accelerator, loss, optimizer, schedule, [weight])
+        return {"loss": float(loss.detach())}
+
+    with pytest.raises(TrainingDiverged, match=r"Step 7: the gradient of the loss.* of 6 steps"):
+        fit(accelerator, step, steps=20, out=tmp_path, save_every=3)
+    assert weight.isfinite().all()

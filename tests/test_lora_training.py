@@ -5,19 +5,23 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
-from diffusers import FluxPipeline
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from dermaflux import phantom
 from dermaflux.caption import caption
-from dermaflux.lora import WEIGHTS, attach
+from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.hub import LORA_FILES
+from dermaflux.loading import QUANTISERS
+from dermaflux.lora import attach
 from dermaflux.models import LoraSpec
 from dermaflux.training import lora
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import Pairs, encode
 
+WEIGHTS = LORA_FILES[0]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 FLOW = FlowOptions(steps=4, batch=4, learning_rate=1e-2, warmup=1, distil_from=1.0, precision="no", ema=0.1)
 
@@ -88,3 +92,50 @@ def test_an_adapter_is_gone_on_from(tiny_folder, pairs, tmp_path):
     assert first.keys() == same.keys() == other.keys()
     assert all(torch.allclose(first[name], same[name], atol=1e-6) for name in first)
     assert not all(torch.allclose(first[name], other[name], atol=1e-6) for name in first)
+
+
+@pytest.mark.parametrize("bits", QUANTISERS)
+def test_an_adapter_is_trained_on_a_base_of_fewer_bits(bits, tiny_folder, pairs, tmp_path):
+    pipe = pipeline(tiny_folder)
+    QUANTISERS[bits](pipe.transformer)
+    pipe.transformer.to("cpu")
+    lora.train(pipe, pairs, tmp_path, LoraOptions(rank=2, alpha=2, flow=FLOW))
+    small, exact = weights(tmp_path), tmp_path / "exact"
+    lora.train(pipeline(tiny_folder), pairs, exact, LoraOptions(rank=2, alpha=2, flow=FLOW))
+    assert small.keys() == weights(exact).keys()
+    assert any(value.any() for name, value in small.items() if "lora_B" in name)
+    assert changes(tmp_path / "lora" / WEIGHTS, tiny_folder)
+
+
+def test_a_checkpoint_holds_the_adapter_alone_and_goes_on_with_no_other(tiny_folder, pairs, tmp_path):
+    lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(rank=2, alpha=2, flow=FLOW))
+    assert all(".lora_" in name for name in load_file(tmp_path / "checkpoint" / "model.safetensors"))
+    for other in (dict(rank=3), dict(targets=("attn.to_q", "x_embedder"))):
+        with pytest.raises(InputError, match="checkpoint of a run with another model, rank or targets"):
+            lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(**dict(rank=2, flow=FLOW) | other))
+
+
+def test_targets_are_groups_or_ends_of_names(tiny_folder):
+    transformer = pipeline(tiny_folder).transformer
+    attention = lora._layers_of(("attn",), transformer)
+    assert len(attention) == 8 and lora._layers_of(("ff", "x_embedder"), transformer)[-2:] == ["proj_out", "x_embedder"]
+    assert set(lora.TARGETS) < set(lora._layers_of(tuple(lora.GROUPS), transformer))
+    for wrong in ("to_queue", "q", "attn.norm_q", ""):
+        with pytest.raises(InputError, match=f"“{wrong}” is no linear layer of this transformer.*attn, ff, mod"):
+            lora._layers_of(("attn", wrong), transformer)
+
+
+def test_a_lora_to_go_on_from_that_does_not_fit_is_refused_in_a_sentence(tiny_folder, pairs, tmp_path):
+    lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(rank=2, alpha=2, flow=FLOW))
+    refused = {
+        tmp_path / "lora": "was made for another base than this one; name its own with --base",
+        tmp_path / lora.KOHYA: "not a LoRA that notes its own rank and targets",
+        tmp_path / "none.safetensors": "was not found",
+    }
+    wider = FluxTransformer2DModel.from_config(dict(pipeline(tiny_folder).transformer.config) | {"num_layers": 2})
+    for start, sentence in refused.items():
+        pipe = pipeline(tiny_folder)
+        pipe.transformer = wider
+        with pytest.raises(ModelUnavailable, match=sentence):
+            lora.train(pipe, pairs, tmp_path / "on", LoraOptions(flow=FLOW, start=start))
+    assert not (tmp_path / "on").exists()

@@ -13,6 +13,7 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.lesion import LesionAttributes
 from dermaflux.training import changes, nano
+from dermaflux.training.pairs import encode
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
@@ -104,8 +105,22 @@ def test_the_teacher_gives_the_latents_that_the_flow_learns(tiny_folder, tmp_pat
     pipe.vae.register_to_config(sample_size=256)
     image, file = drawn(3), tmp_path / "taef2.safetensors"
     save_file(Taef2().state_dict(), file)
-    pairs = nano._cached(tmp_path / "pairs.safetensors", pipe, [(image, ["A lesion."])], file, views=2)
+    pairs = encode(pipe, [(image, ["A lesion."])], max_sequence_length=8, views=2, encoder=nano.latents_of(file))
     x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     latents = (Taef2.load(file).encode(x) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
     assert pairs.latents.shape == (1, 2, 64, 4 * LATENTS)
     assert torch.allclose(pairs.latents[0, :1].float(), pipe._pack_latents(latents, *latents.shape), atol=2e-2)
+
+
+def test_the_middle_of_a_wide_image_is_taken_or_all_of_it_squeezed():
+    wide = np.zeros((64, 96, 3), np.uint8)
+    wide[:, :16], wide[24:40, 40:56] = 255, 128  # a bar at the left, a square in the middle
+    crop, squeeze = (nano.square(Image.fromarray(wide), 64, fit) for fit in nano.FITS)
+    assert crop.shape == squeeze.shape == (64, 64, 3)
+    assert crop.max() < 160 and squeeze.max() == 255
+    of_square = lambda image: [int((image[..., 0] == 128).any(axis).sum()) for axis in (0, 1)]
+    assert of_square(crop) == [16, 16] and of_square(squeeze)[0] < 13
+    native = Image.fromarray(drawn(2))
+    assert np.array_equal(nano.square(native, 256), np.asarray(native)) and np.array_equal(
+        nano.square(native, 128), nano.square(native, 128, nano.SQUEEZE)
+    )

@@ -4,22 +4,28 @@ x_t = (1 - t) x + t noise; the network learns the velocity noise - x by least sq
 DermaFlux, arXiv 2603.16392), with t from a logit-normal distribution (Esser et al., arXiv 2403.03206). In the last
 part of a run the guided velocity u + g (c - u), with u from the empty caption, is distilled into the guidance
 embedding (Meng et al., arXiv 2210.03142), so that guidance costs no second pass when sampling. The teacher is frozen
-where that part begins: a student that teaches itself drifts away within a few hundred steps.
+where that part begins: a student that teaches itself drifts away within a few hundred steps. A network without such an
+embedding is not distilled.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration
 from diffusers import FluxPipeline, FluxTransformer2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dermaflux.memory import best_device
+from dermaflux.training import trained_weights
 from dermaflux.training.loop import fit, update
 from dermaflux.training.pairs import Pairs
 
@@ -33,10 +39,14 @@ class FlowOptions:
     t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an image, such
     as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be trained too.
     compiled: 1 to compile the network first (torch.compile, which needs a C++ compiler), 0 not to.
+    accumulate: of how many batches, one after the other and on each process, a step gathers the gradients: it is the
+    step that one process takes with one batch larger by both numbers. checkpointing: 1 to compute activations again on
+    the way back instead of keeping them, which takes less memory and more time.
     """
 
     steps: int = 3000
     batch: int = 48
+    accumulate: int = 1
     learning_rate: float = 5e-4
     warmup: int = 100
     caption_dropout: float = 0.1
@@ -47,8 +57,10 @@ class FlowOptions:
     ema: float = 0.998
     precision: str = "bf16"
     save_every: int = 200
+    log_every: int = 20
     sample_every: int = 0
     compiled: int = 0
+    checkpointing: int = 0
     seed: int = 0
 
 
@@ -58,34 +70,53 @@ def train(
     out: Path,
     options: FlowOptions,
     sample: Callable[[int], None] | None = None,
+    objective: "type[Flow] | None" = None,
 ) -> None:
     """Train what requires a gradient in `transformer`, checkpointing to `out`; leaves the averaged weights in it.
 
-    sample: called with the number of steps done, every `sample_every` steps where that is not 0.
+    sample: called with the number of steps done, every `sample_every` steps where that is not 0. objective: the losses,
+    Flow if not given. Of several processes (accelerate launch, torchrun) each takes its share of one large batch.
     """
-    accelerator = Accelerator(mixed_precision=options.precision)
+    accelerator = Accelerator(
+        mixed_precision=options.precision,
+        cpu=best_device() == "cpu",
+        gradient_accumulation_steps=options.accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),  # the rate's schedule counts steps, not samples
+    )
     parameters = [p for p in transformer.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         parameters, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, options.warmup, options.steps)
+    if options.checkpointing:
+        transformer.enable_gradient_checkpointing()
     if options.compiled:
         transformer.compile()
-    transformer, optimizer, schedule = accelerator.prepare(transformer, optimizer, schedule)
+    trained_weights.only(accelerator, transformer)
+    network, optimizer, schedule = accelerator.prepare(transformer, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
     teacher = _Teacher(parameters)
     accelerator.register_for_checkpointing(teacher)
-    flow = _Flow(transformer, teacher, pairs, options, accelerator.device)
+    shares = accelerator.num_processes * options.accumulate
+    guided = transformer.config.guidance_embeds
+    flow = (objective or Flow)(network, teacher, pairs, options, accelerator.device, shares, guided)
+    first = accelerator.process_index * options.accumulate
 
     def step(i: int) -> dict[str, float]:
-        distil = i >= options.distil_from * options.steps and i % 2 == 1
+        distil = guided and i >= options.distil_from * options.steps and i % 2 == 1
         if distil:
             teacher.take(average)
-        with accelerator.autocast():
-            loss = flow.distillation_loss() if distil else flow.matching_loss()
-        update(accelerator, loss, optimizer, schedule, parameters, average)
-        return {"distillation" if distil else "matching": float(loss.detach())}
+        drawn, losses = flow.draw(0.0 if distil else options.caption_dropout), []
+        for share in range(first, first + options.accumulate):
+            with accelerator.accumulate(network):
+                with accelerator.autocast():
+                    noisy = flow.noisy(drawn, share)
+                    loss = flow.distillation_loss(noisy) if distil else flow.matching_loss(noisy)
+                update(accelerator, loss, optimizer, schedule, parameters, average)
+            losses.append(loss.detach())
+        mean = accelerator.reduce(torch.stack(losses).mean(), "mean")
+        return {"distillation" if distil else "matching": float(mean)}
 
     # On a CPU, at the embedded model's length, fused attention takes four times as long backward as a plain one.
     with sdpa_kernel(SDPBackend.MATH) if accelerator.device.type == "cpu" else nullcontext():
@@ -96,6 +127,7 @@ def train(
             out=out,
             seed=options.seed,
             save_every=options.save_every,
+            log_every=options.log_every,
             sample_every=options.sample_every,
             sample=sample,
         )
@@ -133,56 +165,107 @@ class _Teacher:
         self.weights = [weight.to(self.parameters[0].device) for weight in state["weights"]]
 
 
-class _Flow:
-    """Batches of noisy latents and the two losses over them."""
+class Drawn(NamedTuple):
+    """What is drawn at random for the N samples of a step, by all processes alike: image, view, word: indices, (N,).
+    dropped: (N,) bool, whose caption is empty. noise: (N, T, D). t: (N,). scale: (N,), of the distilled guidance."""
 
-    def __init__(self, transformer, teacher: _Teacher, pairs: Pairs, options: FlowOptions, device: torch.device):
+    image: torch.Tensor
+    view: torch.Tensor
+    word: torch.Tensor
+    dropped: torch.Tensor
+    noise: torch.Tensor
+    t: torch.Tensor
+    scale: torch.Tensor
+
+
+class Noisy(NamedTuple):
+    """A batch of B: x_t (B, T, D) between image and noise; t (B,); target: the velocity noise - x; tokens (B, L, E) and
+    pooled (B, P) of the captions; scale (B,)."""
+
+    x_t: torch.Tensor
+    t: torch.Tensor
+    target: torch.Tensor
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    scale: torch.Tensor
+
+
+class Flow:
+    """Batches of noisy latents and the two losses over them; another objective overrides `times` and `error`."""
+
+    def __init__(
+        self,
+        transformer: nn.Module | None,
+        teacher: _Teacher | None,
+        pairs: Pairs,
+        options: FlowOptions,
+        device: torch.device,
+        shares: int = 1,
+        guided: bool = True,
+    ):
+        """shares: how many batches a step's samples are parted into, over processes and passes. guided: whether the
+        network has a guidance embedding."""
         self.transformer, self.teacher = transformer, teacher
         self.pairs, self.options, self.device = pairs, options, device
+        self.shares, self.guided = shares, guided
         side = int(pairs.latents.shape[2] ** 0.5)
         self.image_ids = FluxPipeline._prepare_latent_image_ids(1, side, side, device, torch.float32)  # (T, 3)
         self.text_ids = torch.zeros(pairs.tokens.shape[2], 3, device=device)
 
-    def matching_loss(self) -> torch.Tensor:
-        """Mean squared error of the velocity, at guidance 1."""
-        x_t, t, target, tokens, pooled = self._batch(self.options.caption_dropout)
-        velocity = self._velocity(x_t, t, tokens, pooled, torch.ones_like(t))
-        return F.mse_loss(velocity.float(), target)
+    def times(self, count: int) -> torch.Tensor:
+        """`count` places on the path, drawn at random: (count,), 0 is the image and 1 noise."""
+        normal = torch.randn(count, device=self.device)
+        return torch.sigmoid(self.options.time_mean + self.options.time_spread * normal)
 
-    def distillation_loss(self) -> torch.Tensor:
-        """Mean squared error between one guided pass and the combination of the teacher's two unguided ones."""
-        x_t, t, _, tokens, pooled = self._batch(0.0)
-        low, high = self.options.guidance
-        scale = low + (high - low) * torch.rand_like(t)
-        with torch.no_grad(), self.teacher.lent():
-            with_text = self._velocity(x_t, t, tokens, pooled, torch.ones_like(t))
-            empty_tokens = self.pairs.empty_tokens.float().expand_as(tokens)
-            empty_pooled = self.pairs.empty_pooled.float().expand_as(pooled)
-            without = self._velocity(x_t, t, empty_tokens, empty_pooled, torch.ones_like(t))
-            target = without + scale[:, None, None] * (with_text - without)
-        return F.mse_loss(self._velocity(x_t, t, tokens, pooled, scale).float(), target.float())
-
-    def _batch(self, dropout: float):
-        n = self.options.batch
+    def draw(self, dropout: float) -> Drawn:
+        """What a step needs of chance. dropout: the share of empty captions."""
+        n = self.options.batch * self.shares
         images, views, words = self.pairs.latents.shape[0], self.pairs.latents.shape[1], self.pairs.tokens.shape[1]
         image, view, word = (torch.randint(high, (n,)) for high in (images, views, words))
-        x = self.pairs.latents[image, view].to(self.device, torch.float32)  # (N, T, D)
-        tokens = self.pairs.tokens[image, word].float()
-        pooled = self.pairs.pooled[image, word].float()
         dropped = torch.rand(n) < dropout
-        tokens[dropped], pooled[dropped] = self.pairs.empty_tokens.float(), self.pairs.empty_pooled.float()
-        noise = torch.randn_like(x)
-        t = torch.sigmoid(self.options.time_mean + self.options.time_spread * torch.randn(n, device=self.device))
-        x_t = (1 - t[:, None, None]) * x + t[:, None, None] * noise
-        return x_t, t, noise - x, tokens.to(self.device), pooled.to(self.device)
+        noise = torch.randn(n, *self.pairs.latents.shape[2:], device=self.device)
+        t = self.times(n)
+        low, high = self.options.guidance
+        return Drawn(image, view, word, dropped, noise, t, low + (high - low) * torch.rand_like(t))
 
-    def _velocity(self, x_t, t, tokens, pooled, guidance) -> torch.Tensor:
+    def noisy(self, drawn: Drawn, share: int) -> Noisy:
+        """The batch of that number, of all that `drawn` holds."""
+        n = self.options.batch
+        own = Drawn(*(each[share * n : (share + 1) * n] for each in drawn))
+        x = self.pairs.latents[own.image, own.view].to(self.device, torch.float32)  # (B, T, D)
+        tokens = self.pairs.tokens[own.image, own.word].float()
+        pooled = self.pairs.pooled[own.image, own.word].float()
+        tokens[own.dropped], pooled[own.dropped] = self.pairs.empty_tokens.float(), self.pairs.empty_pooled.float()
+        x_t = (1 - own.t[:, None, None]) * x + own.t[:, None, None] * own.noise
+        return Noisy(x_t, own.t, own.noise - x, tokens.to(self.device), pooled.to(self.device), own.scale)
+
+    def matching_loss(self, noisy: Noisy) -> torch.Tensor:
+        """Mean squared error of the velocity, at guidance 1."""
+        return self.error(self.velocity(noisy, torch.ones_like(noisy.t)), noisy.target, noisy.t)
+
+    def error(self, velocity: torch.Tensor, target: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """How far velocities (B, T, D) at times t (B,) are from their target: the mean square."""
+        return F.mse_loss(velocity.float(), target.float())
+
+    def distillation_loss(self, noisy: Noisy) -> torch.Tensor:
+        """Mean squared error between one guided pass and the combination of the teacher's two unguided ones."""
+        empty = noisy._replace(
+            tokens=self.pairs.empty_tokens.to(noisy.tokens).expand_as(noisy.tokens),
+            pooled=self.pairs.empty_pooled.to(noisy.pooled).expand_as(noisy.pooled),
+        )
+        with torch.no_grad(), self.teacher.lent():
+            with_text, without = (self.velocity(one, torch.ones_like(one.t)) for one in (noisy, empty))
+            target = without + noisy.scale[:, None, None] * (with_text - without)
+        return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
+
+    def velocity(self, noisy: Noisy, guidance: torch.Tensor) -> torch.Tensor:
+        """What the network says of a batch, (B, T, D). guidance: (B,), its distilled scale."""
         return self.transformer(
-            hidden_states=x_t,
-            timestep=t,
-            guidance=guidance,
-            pooled_projections=pooled,
-            encoder_hidden_states=tokens,
+            hidden_states=noisy.x_t,
+            timestep=noisy.t,
+            guidance=guidance if self.guided else None,
+            pooled_projections=noisy.pooled,
+            encoder_hidden_states=noisy.tokens,
             txt_ids=self.text_ids,
             img_ids=self.image_ids,
             return_dict=False,

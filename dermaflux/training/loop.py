@@ -1,6 +1,7 @@
 """The training loop that every stage shares: step, log, checkpoint, resume."""
 
 import csv
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -16,7 +17,11 @@ from dermaflux.errors import DermaFluxError
 
 
 class TrainingDiverged(DermaFluxError, RuntimeError):
-    """The loss is no longer a number; the last checkpoint is kept."""
+    """The loss, or its gradient, is no longer a number; the last checkpoint is kept."""
+
+
+class _NotANumber(ArithmeticError):
+    """What `update` raises in place of a step that would spoil the weights."""
 
 
 def fit(
@@ -36,63 +41,96 @@ def fit(
 
     The random state is set from (seed, i) before each step, so that an interrupted run continues with exactly
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
-    Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. Raises TrainingDiverged if the loss is not
-    finite.
+    Of several processes each calls `step`, which must give all of them the same values; the main one alone writes and
+    samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. Raises TrainingDiverged if the
+    loss, or the gradient that `update` is given, is not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
     start = _resume(accelerator, out)
+    main = accelerator.is_main_process
     log = _Log(out / "loss.csv", start)
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5)
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5, disable=not main)
     for i in bar:
         if done():
             break
         set_seed(seed * 1_000_003 + i)
-        values = step(i)
-        if not all(torch.isfinite(torch.tensor(v)) for v in values.values()):
-            raise TrainingDiverged(f"Step {i}: the loss is not a number. The last good state is {out / 'checkpoint'}.")
+        try:
+            values = step(i)
+            if not all(map(math.isfinite, values.values())):
+                raise _NotANumber("the loss is not a number")
+        except _NotANumber as error:
+            raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)}") from error
         log.add(values)
-        if (i + 1) % log_every == 0:
+        if main and (i + 1) % log_every == 0:
             bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
         if (i + 1) % save_every == 0 or i + 1 == steps:
             _save(accelerator, out, i + 1)
-            if log.rows:
+            if main and log.rows:
                 log.plot()
         if sample and sample_every and (i + 1) % sample_every == 0:
-            sample(i + 1)
+            if main:
+                sample(i + 1)
+            accelerator.wait_for_everyone()
 
 
 def update(
     accelerator: Accelerator, loss: torch.Tensor, optimizer, schedule, parameters, average: EMAModel | None = None
 ) -> None:
-    """One step of the optimizer down the gradient of `loss`, its norm at most 1, and of the moving average, if any."""
+    """One step of the optimizer down the gradient of `loss`, its norm at most 1, and of the moving average, if any.
+
+    Within `accelerator.accumulate` gradients are gathered until the last of its passes, which takes the step. A step
+    along a gradient that is not a number is not taken, and ends the run that `fit` is at.
+    """
     accelerator.backward(loss)
-    accelerator.clip_grad_norm_(parameters, 1.0)
+    if accelerator.sync_gradients:
+        norm = accelerator.clip_grad_norm_(parameters, 1.0)
+        if accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out, and scales less
+            raise _NotANumber("the gradient of the loss is not a number")
     optimizer.step()
     schedule.step()
     optimizer.zero_grad(set_to_none=True)
-    if average is not None:
+    if average is not None and accelerator.sync_gradients:
         average.step(parameters)
 
 
 def _save(accelerator: Accelerator, out: Path, done: int) -> None:
-    temporary = out / "checkpoint.part"
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary, main = out / "checkpoint.part", accelerator.is_main_process
+    if main:
+        shutil.rmtree(temporary, ignore_errors=True)
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(temporary))
-    (temporary / "step").write_text(str(done))
-    final, old = out / "checkpoint", out / "checkpoint.old"
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    os.rename(temporary, final)
-    shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    if main:
+        (temporary / "step").write_text(str(done))
+        final, old = out / "checkpoint", out / "checkpoint.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        os.rename(temporary, final)
+        shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
 
 
 def _resume(accelerator: Accelerator, out: Path) -> int:
-    for folder in (out / "checkpoint", out / "checkpoint.old"):
-        if (folder / "step").exists():
-            accelerator.load_state(str(folder))
-            return int((folder / "step").read_text())
+    if folder := _checkpoint(out):
+        accelerator.load_state(str(folder))
+        return int((folder / "step").read_text())
     return 0
+
+
+def _checkpoint(out: Path) -> Path | None:
+    """The folder of the last whole checkpoint of the run in `out`, if there is one."""
+    folders = (out / "checkpoint", out / "checkpoint.old")
+    return next((folder for folder in folders if (folder / "step").exists()), None)
+
+
+def _last_good(out: Path) -> str:
+    folder = _checkpoint(out)
+    if folder is None:
+        kept = "No state was saved before it."
+    else:
+        kept = f"The last good state, of {(folder / 'step').read_text()} steps, is {folder}."
+    return f"{kept} Start again in another folder with a lower learning rate."
 
 
 class _Log:

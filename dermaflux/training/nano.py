@@ -1,7 +1,7 @@
 """The recipe of the embedded models: which data each stage sees, and how the parts become a FluxPipeline folder."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
 from dermaflux import phantom
@@ -18,17 +18,17 @@ from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.data.pixels import open_rgb
-from dermaflux.grid import save_marked
-from dermaflux.lesion import CAPTURES, SITES, LesionAttributes, plausible
+from dermaflux.lesion import CAPTURES, SITES, LesionAttributes
 from dermaflux.models import MODELS
-from dermaflux.training import autoencoder, flow, lora, text
+from dermaflux.training import autoencoder, flow, text
 from dermaflux.training.autoencoder import NATIVE, native_size
 from dermaflux.training.changes import CHANGES
+from dermaflux.training.diffusion import NoisePredictor, losses_of
 from dermaflux.training.flow import FlowOptions
-from dermaflux.training.lora import LoraOptions
 from dermaflux.training.pairs import VIEWS, Pairs, encode
 from dermaflux.training.phantoms import workers
 from dermaflux.training.taef2 import Taef2
+from dermaflux.training.validation import Validation, sheets
 
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
@@ -49,6 +49,11 @@ NAMED = 0.3
 CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 4
 """Every how many photographs are seen changed as well: the base learns attributes, the LoRA what photographs show."""
 
+FLOW = "flow"
+OBJECTIVES = {FLOW: FluxTransformer2DModel, "diffusion": NoisePredictor}
+"""What the base learns: velocities, or as a baseline the noise."""
+CROP, SQUEEZE = FITS = "crop", "squeeze"
+"""How an image that is not square becomes one."""
 Captioned = tuple[np.ndarray, list[str]]
 """An image (H, H, 3) uint8 RGB and its captions."""
 
@@ -62,60 +67,37 @@ def train_base(
     manifests: Sequence[Path] = (),
     start: Path | None = None,
     teacher: Path | None = None,
+    objective: str = FLOW,
 ) -> None:
     """Train the base on `count` phantoms and the train split of `manifests`; writes the FluxPipeline folder
     `out/pipeline`.
 
     vae: the AutoencoderTiny's folder. texts: the folder of tokenizers and text encoders. start: a FluxPipeline folder
     whose transformer is gone on from. teacher: a file for `Taef2.load`, whose latents
-    the autoencoder learned and which then gives them.
+    the autoencoder learned and which then gives them. objective: one of OBJECTIVES.
     """
     torch.manual_seed(options.seed)
     if start is None:
-        transformer = FluxTransformer2DModel(**TRANSFORMER)
+        transformer = OBJECTIVES[objective](**TRANSFORMER)
     else:
-        transformer = FluxTransformer2DModel.from_pretrained(start / "transformer", dtype=torch.float32)
+        transformer = OBJECTIVES[objective].from_pretrained(start / "transformer", dtype=torch.float32)
     pipe = assemble(vae, texts, transformer)
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, NATIVE, CHANGED_FOR_BASE))
-    pairs = _cached(out / "pairs.safetensors", pipe, images, teacher, VIEWS // 2)
-    flow.train(pipe.transformer, pairs, out, options, _sampler(pipe, out, options.seed))
+    length = pipe.tokenizer_2.model_max_length
+    encoder = latents_of(teacher)
+    pairs = Pairs.cached(
+        out / "pairs.safetensors",
+        lambda: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder),
+    )
+    sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe), length, out / "samples")
+    flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")
 
 
-def train_lora(base: Path, manifests: list[Path], out: Path, options: LoraOptions, teacher: Path | None = None) -> None:
-    """Train the LoRA for the pipeline at `base` on the train split of `manifests`; writes `out/lora`.
-
-    teacher: see `train_base`.
-    """
-    pipe = FluxPipeline.from_pretrained(base, dtype=torch.float32)
-    images = real_images(manifests, options.flow.seed, native_size(pipe), CHANGED_FOR_LORA)
-    pairs = _cached(out / "pairs.safetensors", pipe, images, teacher)
-    lora.train(pipe, pairs, out, options, _sampler(pipe, out, options.flow.seed))
-
-
-def _sampler(pipe: FluxPipeline, out: Path, seed: int, count: int = 16) -> Callable[[int], None]:
-    """What draws a sheet of plausible lesions to `out/samples` during a run, always the same ones."""
-
-    size, length = native_size(pipe), pipe.tokenizer_2.model_max_length
-
-    def draw(step: int) -> None:
-        sheet = Image.new("RGB", (4 * size, count // 4 * size))
-        for i in range(count):
-            image = pipe(
-                caption(plausible(seed + i), i),
-                num_inference_steps=SPEC.steps,
-                guidance_scale=1.0,
-                height=size,
-                width=size,
-                max_sequence_length=length,
-                generator=torch.Generator().manual_seed(i),
-            ).images[0]
-            sheet.paste(image, (i % 4 * size, i // 4 * size))
-        save_marked(sheet, f"Lesions drawn after {step} steps of training.", (), out / "samples" / f"{step:06d}.png")
-
-    pipe.set_progress_bar_config(disable=True)
-    return draw
+def latents_of(teacher: Path | None) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """What gives latents in place of a pipeline's autoencoder: TAEF2 in the file `teacher`, if there is one."""
+    return Taef2.load(teacher).encode if teacher else None
 
 
 def assemble(vae: Path, texts: Path, transformer: FluxTransformer2DModel) -> FluxPipeline:
@@ -150,22 +132,31 @@ def _phantom(seed: int) -> Captioned:
     return drawn.image, wordings(drawn.attributes, seed)
 
 
-def real_images(manifests: Sequence[Path], seed: int, size: int, changed_every: int) -> Iterator[Captioned]:
+def real_images(
+    manifests: Sequence[Path], seed: int, size: int, changed_every: int, fit: str = CROP
+) -> Iterator[Captioned]:
     """The train split at `size` px, worded by measured appearance and diagnosis: each image as it is, and one in
     `changed_every` changed as well, by each of CHANGES in turn, and worded by what it then shows."""
     rows = [row for path in manifests for row in manifest.read(path, "train")]
-    work = partial(_real, size=size, changed_every=changed_every)
+    work = partial(_real, size=size, changed_every=changed_every, fit=fit)
     with workers() as pool:
         yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))
 
 
-def _real(row: manifest.Row, seed: int, size: int, changed_every: int) -> list[Captioned]:
-    rgb = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.LANCZOS))
+def _real(row: manifest.Row, seed: int, size: int, changed_every: int, fit: str = CROP) -> list[Captioned]:
+    rgb = square(open_rgb(row), size, fit)
     seen = [rgb]
     if seed % changed_every == 0:
         change = CHANGES[seed // changed_every % len(CHANGES)]
         seen.append(change(rgb, np.random.default_rng(seed)))
     return [(one, wordings(describe(one, row), 2 * seed + k)) for k, one in enumerate(seen)]
+
+
+def square(image: Image.Image, size: int, fit: str = CROP) -> np.ndarray:
+    """`image` as (size, size, 3) uint8: its middle, so that its aspect is kept, or all of it, squeezed."""
+    if fit == CROP:
+        return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
+    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
@@ -183,14 +174,3 @@ def wordings(attributes: LesionAttributes, seed: int) -> list[str]:
         for name, values in (("site", SITES), ("capture", CAPTURES))
     }
     return [caption(replace(one, artefacts=honoured.artefacts, **unseen()), rng.randrange(2**31)) for one in partial]
-
-
-def _cached(
-    path: Path, pipe: FluxPipeline, images: Iterable[Captioned], teacher: Path | None, views: int = VIEWS
-) -> Pairs:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        encoder = Taef2.load(teacher).encode if teacher else None
-        length = pipe.tokenizer_2.model_max_length
-        encode(pipe, images, max_sequence_length=length, views=views, encoder=encoder).save(path)
-    return Pairs.load(path)

@@ -1,0 +1,167 @@
+"""From a base and manifests to a LoRA: load, encode once and keep, free what is no longer needed, train, describe."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from dermaflux import __version__, loading
+from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb
+from dermaflux.errors import DataError, InputError, ModelUnavailable
+from dermaflux.files import write_atomically
+from dermaflux.memory import WAYS, best_device
+from dermaflux.models import ModelSpec, find_model
+from dermaflux.training import lora
+from dermaflux.training.autoencoder import native_size
+from dermaflux.training.lora import LoraOptions
+from dermaflux.training.nano import CHANGED_FOR_LORA, CROP, Captioned, latents_of, real_images, square
+from dermaflux.training.pairs import VIEWS, Pairs, encode
+from dermaflux.training.validation import Validation, sheets
+
+SIZE, LENGTH = 512, 512
+"""The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
+MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
+LONGEST_WAIT = timedelta(days=2)
+"""For the process that encodes while the others wait."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is learned from: the train split of `manifests`.
+
+    size: px of a side; the smaller of 512 and the model's own if None. fit: crop or squeeze, see `nano.square`.
+    captions: from the manifest's column, or from measured appearance, in several wordings and with changed images
+    beside; the column if it is filled and captions is None. teacher: a file for `Taef2.load`, which then gives latents.
+    """
+
+    manifests: tuple[Path, ...]
+    size: int | None = None
+    fit: str = CROP
+    captions: str | None = None
+    teacher: Path | None = None
+
+
+def train_lora(
+    base: str,
+    material: Material,
+    out: Path,
+    options: LoraOptions,
+    bits: int = 0,
+    validation: Validation | None = None,
+) -> None:
+    """Train a LoRA for the model called `base`, a registered name or a folder; writes what `lora.train` does, and the
+    model card `out/lora/README.md`.
+
+    bits: of the frozen base's weights, 8 or 4; 0 keeps them. Of several processes the main one encodes, once.
+    Raises InputError, DataError or ModelUnavailable.
+    """
+    spec = find_model(base, "none")
+    if bits:
+        _check_package(bits)
+    rows = [row for path in material.manifests for row in manifest.read(path, "train")]
+    if not rows:
+        raise DataError(f"{material.manifests[0]} has no rows of the split “train”.")
+    material = replace(material, captions=material.captions or _where_captions_are(rows))
+    processes = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
+    exact = processes.device.type == "cpu" or options.flow.precision == "no"
+    loaded = loading.load(spec, "cpu", "float32" if exact else "bf16")
+    pipe, length = loaded.pipe, min(loaded.pipe.tokenizer_2.model_max_length, LENGTH)
+    size = material.size or min(SIZE, native_size(pipe))
+    if size % (2 * pipe.vae_scale_factor):
+        raise InputError(f"--size must be a multiple of {2 * pipe.vae_scale_factor} px for this model, not {size}.")
+    for name in ("vae", "text_encoder", "text_encoder_2"):
+        getattr(pipe, name).to(processes.device)
+
+    def make() -> Pairs:
+        views = dict(max_sequence_length=length, views=VIEWS, encoder=latents_of(material.teacher))
+        return encode(pipe, _images(material, rows, size, options.flow.seed), **views)
+
+    source = _source(material, size, length, loaded.hash, options.flow.seed)
+    with processes.main_process_first():
+        pairs = Pairs.cached(out / "pairs.safetensors", make, source)
+    if pairs.latents.shape[2] != (size // (2 * pipe.vae_scale_factor)) ** 2:
+        raise InputError(
+            f"{out / 'pairs.safetensors'} was made at another size than {size} px. Delete it, or give its."
+        )
+    shown = validation or Validation.plausible(options.flow.seed)
+    sample = sheets(pipe, shown, size, length, out / "samples")
+    pipe.text_encoder = pipe.text_encoder_2 = None
+    pipe.vae.to(torch.float32)
+    if bits:
+        loading.QUANTISERS[bits](pipe.transformer)
+    pipe.transformer.to(processes.device)
+    lora.train(pipe, pairs, out, options, sample)
+    if processes.is_main_process:
+        text = card(spec, loaded.hash, material, options, size, pairs, bits)
+        write_atomically(out / "lora" / "README.md", lambda file: file.write(text.encode()))
+
+
+def _check_package(bits: int) -> None:
+    package = WAYS[f"int{bits}"].package
+    if find_spec(package) is None:
+        raise ModelUnavailable(f"--quantise {bits}bit needs a package more: pip install {package}.")
+
+
+def _where_captions_are(rows: Sequence[manifest.Row]) -> str:
+    return MANIFEST if any(row.values.get("caption") for row in rows) else APPEARANCE
+
+
+def _images(material: Material, rows: Sequence[manifest.Row], size: int, seed: int) -> Iterator[Captioned]:
+    if material.captions == APPEARANCE:
+        return real_images(material.manifests, seed, size, CHANGED_FOR_LORA, material.fit)
+    for row in rows:
+        if not (row.values.get("caption") or "").strip():
+            raise DataError(f"{row.path} has no caption. Fill the column first: python -m dermaflux caption MANIFEST.")
+    return ((square(open_rgb(row), size, material.fit), [row.values["caption"]]) for row in rows)
+
+
+def _source(material: Material, size: int, length: int, base: str, seed: int) -> str:
+    """What pairs are made of, in a few words that differ where they would."""
+    digest = hashlib.sha256(json.dumps([length, base, seed, str(material.teacher)]).encode())
+    for path in material.manifests:
+        digest.update(path.read_bytes())
+    how = f"captions from the {material.captions}" if material.captions == MANIFEST else "captions by appearance"
+    return f"{size} px, {material.fit}, {how}, {digest.hexdigest()[:8]}"
+
+
+def card(
+    spec: ModelSpec, base: str, material: Material, options: LoraOptions, size: int, pairs: Pairs, bits: int
+) -> str:
+    """A short model card. base: the hash of its weights."""
+    flow = options.flow
+    images, views, words = pairs.latents.shape[0], pairs.latents.shape[1], pairs.tokens.shape[1]
+    batches = f"{flow.batch} images" if flow.accumulate == 1 else f"{flow.accumulate} x {flow.batch} images"
+    start = f"gone on from {options.start}" if options.start else f"rank {options.rank}, alpha {options.alpha}"
+    time = f"N({flow.time_mean:g}, {flow.time_spread:g})"
+    sets = ", ".join(path.name for path in material.manifests)
+    return f"""---
+license: other
+library_name: diffusers
+pipeline_tag: text-to-image
+tags: [flux, rectified-flow, lora, dermoscopy, synthetic-data, not-for-medical-use]
+---
+# A LoRA for {spec.title}
+
+It draws synthetic skin lesions from a caption. A research demonstration: not a medical device, not for diagnosis.
+Its licence is bound by that of its base ({spec.licence}) and by those of the images.
+
+| What | |
+|---|---|
+| base | {spec.title}, weights {base}{f", kept in {bits} bits" if bits else ""} |
+| adapter | {start} |
+| images | {images:,} of {sets}, {size} px ({material.fit}), each in {views} turns with {words} captions |
+| captions | {"from the manifest" if material.captions == MANIFEST else "by measured appearance and diagnosis"} |
+| training | {flow.steps:,} steps of {batches} a process, learning rate {flow.learning_rate:g}, seed {flow.seed} |
+| loss | rectified flow; {flow.caption_dropout:.0%} empty captions; t: sigmoid of {time} |
+
+`pytorch_lora_weights.safetensors` is in the format of diffusers; `../{lora.KOHYA}` is the same for kohya's sd-scripts.
+No quality was measured by this training; `python -m dermaflux evaluate` does that.
+Made by `python -m dermaflux train lora`, version {__version__}.
+"""
