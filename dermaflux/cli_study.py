@@ -1,14 +1,12 @@
 """`python -m dermaflux study <verb>`: a blinded reader study, from its pictures to its report."""
 
-from collections import Counter
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dermaflux.errors import InputError
-from dermaflux.settings import names
+from dermaflux.settings import from_env, names
 
 if TYPE_CHECKING:
     from dermaflux.study.store import Store
@@ -17,13 +15,17 @@ study = typer.Typer(help="A blinded study in which dermatologists read images.",
 Name = Annotated[str, typer.Argument(metavar="NAME", help="as `study list` names it")]
 Where = Annotated[
     str,
-    typer.Option("--store", envvar="DERMAFLUX_STUDIES", metavar="FILE|URL", help="SQLite file or postgresql:// URL"),
+    typer.Option(
+        "--store",
+        envvar="DERMAFLUX_STUDIES",
+        metavar="FILE|URL",
+        help="SQLite file or postgresql:// URL; default: the page's",
+    ),
 ]
 Folder = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Synthetic = Annotated[Path | None, typer.Option(metavar="DIR|MANIFEST", exists=True, help="synthetic images")]
 Manifest = Annotated[Path | None, typer.Option(metavar="MANIFEST.csv", exists=True, dir_okay=False)]
-STORE = "outputs/studies.sqlite"
-READINGS, CODEBOOK = "readings.csv", "codebook.md"
+STORE = ""
 
 
 @study.command()
@@ -59,39 +61,14 @@ def create(
 
     Readers come in after `study open`.
     """
-    from dermaflux.study import pictures
-    from dermaflux.study.protocol import Protocol, Questions, Strata
+    from dermaflux.study import owner
 
-    pools = pictures.synthetic_pool(synthetic) if synthetic else [], pictures.real_pool(real) if real else []
-    asked = names(questions) or [name for name, fits in _fitting(*map(bool, pools)).items() if fits]
-    protocol = Protocol(cases, Questions.of(asked), Strata.of(names(strata)), repeats, seed)
-    shown = pictures.prepare(*pools, protocol)
-    opened = _open(store)
-    opened.create(name, shown, protocol, password, _closing(closes))
-    counts = Counter((one.source, one.label or "no label") for one in shown if not one.practice)
+    opened, until = _open(store), owner.closing(closes or "", "--closes")
+    wanted = owner.Wanted(name, cases, synthetic, real, repeats, names(strata), names(questions), until, training, seed)
+    made = owner.create(opened, wanted, password)
     typer.echo(f"The study is in {opened.place}.")
-    typer.echo("\n".join(f"{count} {source}, {label}" for (source, label), count in sorted(counts.items())))
-    near = pictures.near_duplicates(shown) + (pictures.near_training(shown, training) if training else [])
-    typer.echo("\n".join(one.line() for one in near) or "No cases look the same.")
+    typer.echo("\n".join(made.lines()))
     typer.echo("Open it with `study open`, and invite readers with `study invite`.")
-
-
-def _fitting(synthetic: bool, real: bool) -> dict[str, bool]:
-    """The questions, and whether pictures of these sources can be asked about."""
-    from dermaflux.study.protocol import Questions
-
-    return vars(Questions()) | {"source": synthetic and real, "match": synthetic}
-
-
-def _closing(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"--closes is a date such as 2030-12-31, not “{text[:40]}”.") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment + timedelta(days=1) if len(text) == len("2030-12-31") else moment
 
 
 @study.command("open")
@@ -133,18 +110,23 @@ def list_(store: Where = STORE) -> None:
 
 
 @study.command()
+def log(name: Name, store: Where = STORE) -> None:
+    """Print what the owner did, and withdrawals: when, what, detail."""
+    for event in _open(store).events(name):
+        typer.echo("\t".join(event))
+
+
+@study.command()
 def export(name: Name, out: Folder, store: Where = STORE) -> None:
     """Write readings.csv, a row a case and reader, and codebook.md; readers by their pseudonyms."""
-    _write(_open(store).readings(name), out)
+    _write(_open(store).readings(name, log="exported"), out)
 
 
 def _write(table, out: Path) -> None:
-    from dermaflux.files import write_atomically
-    from dermaflux.study import readings
+    from dermaflux.study import owner
 
-    readings.write(table, out / READINGS)
-    write_atomically(out / CODEBOOK, lambda file: file.write(readings.codebook().encode()))
-    typer.echo(f"{len(table)} readings in {out / READINGS}.")
+    written, _ = owner.export(table, out)
+    typer.echo(f"{len(table)} readings in {written}.")
 
 
 @study.command()
@@ -175,14 +157,10 @@ def flags(
     store: Where = STORE,
 ) -> None:
     """Write the images' manifest with a column `left_out`: yes for those that readers or the owner flagged."""
-    from dermaflux.data import manifest
-    from dermaflux.study import pictures
+    from dermaflux.study import owner
 
-    found = _open(store).flagged(name)
-    origins = [one.origin for one in found if one.owner or one.readers >= readers]
-    rows = pictures.marked(synthetic, origins)
-    manifest.write(manifest.beside(out, synthetic / "any" if synthetic.is_dir() else synthetic), rows)
-    typer.echo(f"{sum(row[pictures.LEFT_OUT] == 'yes' for row in rows)} of {len(rows)} images are left out.")
+    left, every = owner.leave_out(_open(store), name, synthetic, out, readers)
+    typer.echo(f"{left} of {every} images are left out.")
 
 
 @study.command()
@@ -201,8 +179,27 @@ def report(
 
     if (name is None) == (readings is None):
         raise InputError("Give either the name of a study, or --readings with the CSV of an export.")
-    reports.write(tables.read(readings) if readings else _open(store).readings(name), out, margin)
+    if readings:
+        reports.write(tables.read(readings), out, margin)
+    else:
+        reports.write_study(_open(store), name, out, margin)
     typer.echo(f"The report is in {out}.")
+
+
+@study.command()
+def plan(
+    margin: Annotated[float, typer.Option(help="of equivalence to chance, as a share")] = 0.1,
+    power: Annotated[float, typer.Option(help="with which a study shows it where there is no difference")] = 0.8,
+    readers: Annotated[str, typer.Option(help="numbers of readers, separated by commas")] = "3,5,8,12,20",
+) -> None:
+    """Print how many cases a study needs, for each number of readers."""
+    from dermaflux.study.planning import sample_sizes
+
+    counts = names(readers)
+    if not all(one.isdecimal() for one in counts):
+        raise InputError(f"--readers is numbers separated by commas, such as 5,8, not “{readers[:40]}”.")
+    for size in sample_sizes(margin, power, [int(one) for one in counts]):
+        typer.echo(size.text())
 
 
 @study.command()
@@ -224,4 +221,4 @@ def simulate(
 def _open(where: str) -> "Store":
     from dermaflux.study.store import Store
 
-    return Store(where)
+    return Store(where or from_env([]).store)

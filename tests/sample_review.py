@@ -36,6 +36,6 @@ def serve(studies: Callable[[], Store], **changes):
     """The app that serves the page without reading any model, and its address."""
     settings = Settings(port=0, **changes)
     slot = GeneratorSlot(Choice(MODELS["nano"], "auto"), lambda choice: None, lambda choice: None)
-    app = build_app(settings, slot, lambda: None)
+    app = build_app(settings, slot, lambda: None, studies=studies)
     _, url, _ = app.launch(**launch_options(settings, studies), prevent_thread_lock=True, quiet=True)
     return app, url

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.settings import from_env
 from dermaflux.study import readings
 from dermaflux.study.store import Store
 
@@ -61,7 +62,22 @@ def test_a_study_goes_from_pictures_to_an_export(run, pilot, tmp_path):
     assert all(f"| {name} |" in (tmp_path / "out" / "codebook.md").read_text() for name in readings.COLUMNS)
     assert run("backup", "--out", tmp_path / "copy.sqlite").exit_code == 0
     assert Store(tmp_path / "copy.sqlite").readings("Pilot").equals(store.readings("Pilot"))
+    assert run("report", "Pilot", "--out", tmp_path / "report").exit_code == 0
+    html = (tmp_path / "report" / "report.html").read_text("utf-8")
+    shown = [path.stem for path in (tmp_path / "report" / "figures").glob("case-*.png")]
+    assert 1 <= len(shown) <= 8 and html.count("</figcaption>") > len(shown) and "<p>hair</p>" in html
     assert run("withdraw", "Pilot", "R02").exit_code == 0 and "R02: withdrawn" in run("list").stdout
+    logged = [line.split("\t") for line in run("log", "Pilot").stdout.splitlines()]
+    assert [line[1] for line in logged] == [
+        "created",
+        "opened",
+        "invited",
+        "exported",
+        "backed up",
+        "reported",
+        "withdrawn",
+    ]
+    assert logged[-1][2] == "R02, by the owner" and re.fullmatch(r"[\d-]{10}T[\d:.]{12}Z", logged[0][0])
     assert run("close", "Pilot").exit_code == 0 and "Pilot: closed" in run("list").stdout
 
 
@@ -77,6 +93,13 @@ def test_flagged_images_flow_into_the_manifest_of_their_folder(run, pilot, pools
     assert run("flags", "Pilot", "--synthetic", drawn, "--out", out, "--readers", 2).stdout.startswith("0 of 10")
     result = run("flags", "Pilot", "--synthetic", drawn, "--out", tmp_path / "flags.csv")
     assert result.exit_code == 2 and "must lie beside" in result.stderr and not (tmp_path / "flags.csv").exists()
+
+
+def test_without_a_store_the_verbs_use_that_of_the_page(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("DERMAFLUX_STUDIES")
+    monkeypatch.setenv("DERMAFLUX_DATA_DIR", str(tmp_path / "kept"))
+    assert run("list").exit_code == 0 and from_env([]).store == str(tmp_path / "kept" / "studies.sqlite")
+    assert (tmp_path / "kept" / "studies.sqlite").is_file()
 
 
 def test_a_rating_study_needs_no_real_images(run, pools, tmp_path):
@@ -110,6 +133,14 @@ def test_an_unknown_study_is_named(run, verb, tmp_path):
     result = run(verb, "None", *more.get(verb, []))
     assert result.exit_code == 2 and "There is no study “None”" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_gives_cases_for_each_number_of_readers(run):
+    lines = run("plan", "--margin", 0.12, "--readers", "3, 8").stdout.splitlines()
+    assert len(lines) == 2 and re.match(r"8 readers with \d+ cases each", lines[1])
+    for wrong, sentence in (("eight", "such as 5,8, not “eight”"), ("1", "2 readers or more")):
+        result = run("plan", "--readers", wrong)
+        assert result.exit_code == 2 and sentence in result.stderr
 
 
 def test_a_simulated_study_is_written_like_an_export(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import krippendorff as other
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
@@ -28,6 +29,8 @@ UNITS = np.array(
 Inter-Rater Reliability (2014) takes it up as its example with missing ratings."""
 ABSTRACTORS = np.array([[13, 0, 0], [0, 20, 7], [0, 4, 56]])
 """Gwet's example of two abstractors who tell ectopic, abnormal and normal pregnancies apart (2014)."""
+DIAGNOSES = np.array([[40, 4, 4, 17], [6, 25, 2, 13], [4, 1, 21, 12], [15, 5, 9, 45]])
+"""Gwet's example of 223 patients diagnosed by two methods (2014)."""
 
 
 def counts(units: np.ndarray, categories) -> np.ndarray:
@@ -57,6 +60,26 @@ def test_krippendorffs_alpha_agrees_with_another_implementation(seed, level):
 def test_gwets_ac1_is_that_of_his_worked_examples():
     assert agreement.gwet(counts(pairs(ABSTRACTORS), range(3))) == pytest.approx(0.8493305, abs=1e-6)
     assert agreement.gwet(counts(UNITS, range(1, 6))) == pytest.approx(0.77544, abs=5e-6)
+
+
+def test_gwets_ac2_is_that_of_his_worked_examples():
+    """The examples of his Handbook (2014) with its ordinal weights, as the package irrCAC gives them."""
+    assert agreement.ordinal_weights(3)[0] == pytest.approx([1, 2 / 3, 0])
+    assert agreement.ordinal_weights(5)[1] == pytest.approx([0.9, 1, 0.9, 0.7, 0.4])
+    assert agreement.gwet(counts(UNITS, range(1, 6)), ordinal=True) == pytest.approx(0.899, abs=5e-4)
+    assert agreement.gwet(counts(pairs(ABSTRACTORS), range(3)), ordinal=True) == pytest.approx(0.925, abs=5e-4)
+    assert agreement.gwet(counts(pairs(DIAGNOSES), range(4)), ordinal=True) == pytest.approx(0.324, abs=5e-4)
+    assert agreement.gwet(counts(pairs(DIAGNOSES), range(4))) == pytest.approx(0.456, abs=5e-4)
+
+
+def test_ac2_counts_the_steps_that_nobody_used_and_forgives_near_misses():
+    near, far = np.array([[1, 1, 0, 0, 0]] * 9), np.array([[1, 0, 0, 0, 1]] * 9)
+    spread = np.vstack([np.eye(5) * 2, near[:1]])
+    assert agreement.gwet(np.vstack([spread, near]), True) > agreement.gwet(np.vstack([spread, far]), True)
+    table = simulate.readings(5, simulate.panel(5, 3), 40)
+    table["realism"] = pd.array([3] * len(table), dtype="Int64")
+    found = {one.question.column: one for one in agreement.between(table, 20) if one.coefficient.startswith("Gwet")}
+    assert found["realism"].estimate.value == 1 and found["realism"].coefficient == "Gwet's AC2, ordinal weights"
 
 
 def test_cohens_kappa_is_that_of_the_example_and_of_scikit_learn():
@@ -115,7 +138,7 @@ def test_two_readers_have_cohens_kappa_and_many_have_none():
 def test_ordered_answers_have_ordinal_coefficients_alone():
     found = agreement.between(simulate.readings(1, simulate.panel(1, 2), 40), 20)
     names = {one.coefficient for one in found if one.question.column == "realism"}
-    assert names == {"Krippendorff's alpha", "Cohen's kappa, quadratic weights"}
+    assert names == {"Krippendorff's alpha", "Cohen's kappa, quadratic weights", "Gwet's AC2, ordinal weights"}
 
 
 def test_repeated_cases_count_for_readers_themselves_and_not_between_them():

@@ -80,6 +80,15 @@ def test_practice_comes_first_and_is_not_counted():
     assert not {"p0", "p1", "p2"} & {one.case for one in places[3:]}
 
 
+def test_no_reader_begins_with_what_looks_like_the_last_practice_case():
+    some = cases(20)
+    groups = {one.case: one.group for one in some}
+    for reader in range(40):
+        practice = [*PRACTICE[:2], replace(PRACTICE[2], group=reader // 2)]
+        first = sequence(some, practice, 0.1, 0, reader)[3]
+        assert first.position == 1 and groups[first.case] != reader // 2
+
+
 def test_orders_differ_between_readers_and_come_again_with_their_seed():
     some = cases(60)
     orders = {tuple(one.case for one in shown(some, reader)[0]) for reader in range(6)}

@@ -12,6 +12,7 @@ from PIL import Image
 from dermaflux.errors import DataError, InputError
 from dermaflux.study import readings as table_of
 from dermaflux.study import report, simulate
+from dermaflux.study.pictures import encode
 from dermaflux.study.simulate import Reader
 
 FEW = 40
@@ -29,6 +30,9 @@ HOSTILE = (
 
 
 SHOWN = re.compile(r"\d \(.+ to .+\)|no interval|not estimable")
+
+
+PICTURE = encode(Image.new("RGB", (400, 400), "brown"), 400)
 
 
 class Page(HTMLParser):
@@ -52,8 +56,8 @@ def made(readers: int = 3, cases: int = 30, **options) -> pd.DataFrame:
     return simulate.readings(1, simulate.panel(1, readers), cases, **options)
 
 
-def written(table: pd.DataFrame, out: Path) -> tuple[str, str]:
-    report.write(table, out, resamples=FEW)
+def written(table: pd.DataFrame, out: Path, **options) -> tuple[str, str]:
+    report.write(table, out, resamples=FEW, **options)
     return (out / "report.html").read_text("utf-8"), (out / "report.md").read_text("utf-8")
 
 
@@ -86,6 +90,19 @@ def test_the_markdown_has_methods_tables_and_figures_that_exist(usual):
     assert rendered.count("<table>") == text.count("| --- |\n") and rendered.count("<img") == len(FIGURES)
 
 
+def test_artefacts_are_ranked_with_their_pictures(tmp_path):
+    table, asked = made(2, 20).assign(artefacts=""), []
+    table.loc[table["case"].isin(["case-0003", "case-0004"]), "artefacts"] = "blur"
+    table.loc[table["case"] == "case-0005", "artefacts"] = "hair"
+    html, text = written(table, tmp_path, picture=lambda case: asked.append(case) or PICTURE)
+    assert asked == ["case-0003", "case-0004", "case-0005"] and Page(html).tags.count("img") == len(FIGURES) + 3
+    assert html.index("<p>blur</p>") < html.index(">case-0004</figcaption>") < html.index("<p>hair</p>")
+    rows = [line for line in text.splitlines() if "(figures/case-" in line]
+    assert [row[:9] for row in rows] == ["| blur | ", "| hair | "] and rows[0].count("![case-000") == 2
+    named = re.findall(r"\((figures/case-\w+\.png)\)", text)
+    assert len(named) == 3 and all(Image.open(tmp_path / name).size == (160, 160) for name in named)
+
+
 def test_every_table_gives_n_and_every_figure_its_interval():
     for section in report.compute(made(), resamples=FEW).sections:
         for one in section.tables:
@@ -100,7 +117,7 @@ def test_what_readers_and_owners_write_is_text_and_never_markup(usual, tmp_path)
         for row, hostile in enumerate(HOSTILE):
             table.loc[table.index[[row, row + 25]], column] = hostile
     table["study"], table["reader"] = HOSTILE[0], table["reader"].replace({"R01": HOSTILE[1], "R02": HOSTILE[2]})
-    html, text = written(table, tmp_path)
+    html, text = written(table, tmp_path, picture=lambda case: PICTURE)
     page, known = Page(html), Page((usual / "report.html").read_text("utf-8"))
     assert set(page.tags) <= set(known.tags) and page.attributes <= known.attributes
     assert all(address.startswith(("data:image/png;base64,", "#s")) for address in page.addresses)

@@ -69,7 +69,8 @@ def refused(response: httpx.Response, status: int, sentence: str) -> bool:
 
 
 def test_a_reader_goes_through_the_whole_study_and_every_answer_is_stored(page, store, tokens, request):
-    assert ask(page, tokens[0], "state").json() == {"screen": "consent", "reader": "R01"}
+    welcome = {"screen": "consent", "reader": "R01", "study": request.node.name}
+    assert ask(page, tokens[0], "state").json() == welcome
     step, seen = begin(page, tokens[0]), []
     while step:
         seen.append((step["practice"], step["stage"]))

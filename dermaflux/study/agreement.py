@@ -8,6 +8,7 @@ import pandas as pd
 from statsmodels.stats.inter_rater import cohens_kappa, fleiss_kappa
 
 from dermaflux.study.estimates import RESAMPLES, Estimate, first_showings, mean, wilson
+from dermaflux.study.readings import COLUMNS
 
 
 @dataclass(frozen=True)
@@ -73,21 +74,31 @@ def krippendorff(counts: np.ndarray, ordinal: bool = False) -> float:
     return float(1 - (pairs * distance).sum() / expected) if expected else np.nan
 
 
-def gwet(counts: np.ndarray) -> float:
-    """Gwet's AC1 of (cases, categories) counts; cases may have any number of answers, categories none.
+def gwet(counts: np.ndarray, ordinal: bool = False) -> float:
+    """Gwet's AC1 of (cases, categories) counts, or his AC2 with ordinal weights if the categories are all steps of a
+    scale in their order; cases may have any number of answers, categories none.
 
     NaN without a case of two answers or with one category. Gwet, Computing inter-rater reliability and its variance in
-    the presence of high agreement (2008), and for missing answers his Handbook of Inter-Rater Reliability (2014).
+    the presence of high agreement (2008), and for missing answers and weights his Handbook of Inter-Rater Reliability
+    (2014).
     """
     counts = counts[counts.sum(1) > 0].astype(float)
-    sizes = counts.sum(1)
+    sizes, categories = counts.sum(1), counts.shape[1]
     several = sizes > 1
-    if counts.shape[1] < 2 or not several.any():
+    if categories < 2 or not several.any():
         return np.nan
-    alike = (counts * (counts - 1)).sum(1)[several] / (sizes * (sizes - 1))[several]
+    weights = ordinal_weights(categories) if ordinal else np.eye(categories)
+    alike = (counts * (counts @ weights - 1)).sum(1)[several] / (sizes * (sizes - 1))[several]
     shares = (counts / sizes[:, None]).mean(0)
-    chance = (shares * (1 - shares)).sum() / (counts.shape[1] - 1)
+    chance = weights.sum() * (shares * (1 - shares)).sum() / (categories * (categories - 1))
     return float((alike.mean() - chance) / (1 - chance))
+
+
+def ordinal_weights(categories: int) -> np.ndarray:
+    """Gwet's ordinal weights, (categories, categories): 1 on the diagonal, 0 between the ends of the scale, and between
+    them 1 less the share of the pairs of steps that the two span (Handbook of Inter-Rater Reliability, 2014)."""
+    spanned = 1 + np.abs(np.subtract.outer(np.arange(categories), np.arange(categories)))
+    return 1 - spanned * (spanned - 1) / (categories * (categories - 1))
 
 
 def bootstrapped(
@@ -108,8 +119,8 @@ def bootstrapped(
 
 def between(readings: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -> list[Agreement]:
     """What readers agree on: for each question that two readers or more answered on the same cases, Krippendorff's
-    alpha; Cohen's kappa for two readers; for answers without an order Fleiss' kappa over the cases that all readers
-    answered, and Gwet's AC1. n counts the answers."""
+    alpha; Cohen's kappa for two readers; Gwet's AC1, or AC2 for answers with an order; for those without one Fleiss'
+    kappa over the cases that all readers answered. n counts the answers."""
     first, found = first_showings(readings), []
     for question in QUESTIONS:
         codes, categories = _codes(first, question)
@@ -126,10 +137,10 @@ def between(readings: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0) -
         if codes.shape[1] == 2:
             kappa = lambda tables, question=question: cohen(tables.sum(0), question.ordinal)
             add(_kappa(question), kappa, _tables(np.arange(len(complete)), complete, categories), complete.size)
-        if not question.ordinal:
-            if len(complete):
-                add("Fleiss' kappa", fleiss, _counts(complete, categories), complete.size)
-            add("Gwet's AC1", gwet, shared, int(shared.sum()))
+        if not question.ordinal and len(complete):
+            add("Fleiss' kappa", fleiss, _counts(complete, categories), complete.size)
+        ac = lambda table, question=question: gwet(table, question.ordinal)
+        add("Gwet's AC2, ordinal weights" if question.ordinal else "Gwet's AC1", ac, shared, int(shared.sum()))
     return found
 
 
@@ -180,10 +191,10 @@ def _kappa(question: Question) -> str:
 
 
 def _numbered(answers: pd.Series, question: Question) -> tuple[np.ndarray, int]:
-    """Answers as category numbers, which keep their distances where they have an order, and how many categories."""
+    """Answers as category numbers and how many categories: where they have an order, all steps of the scale."""
     if question.ordinal:
-        values = answers.astype(int).to_numpy()
-        return values, int(values.max(initial=0)) + 1
+        scale = COLUMNS[question.column]
+        return answers.astype(int).to_numpy() - scale.low, scale.high - scale.low + 1
     values, names = pd.factorize(answers, sort=True)
     return values, len(names)
 

@@ -37,7 +37,8 @@ def methods(readings: pd.DataFrame, margin: float, resamples: int) -> list[str]:
     )
     rest = (
         "Agreement is given as Krippendorff's alpha (nominal or ordinal), Cohen's kappa where there are two readers, "
-        "Fleiss' kappa over the cases that all readers answered, and Gwet's AC1. Learning and fatigue were sought by "
+        "Fleiss' kappa over the cases that all readers answered, and Gwet's AC1, or for answers with an order his AC2 "
+        "with ordinal weights. Learning and fatigue were sought by "
         "generalised estimating equations with readers as clusters. Computed by DermaFlux with "
         + ", ".join(f"{name} {version(name)}" for name in ("statsmodels", "scipy", "numpy"))
         + "."

@@ -21,10 +21,12 @@ from dermaflux.errors import DataError, InputError
 from dermaflux.files import read_bytes
 from dermaflux.images import manifest_row, open_untrusted, read_provenance
 from dermaflux.lesion import DIAGNOSES, MONK_TONES, LesionAttributes
+from dermaflux.study import answers
 from dermaflux.study.protocol import PRACTICE, Protocol, choose
 
 MAX_SIDE = 512
 QUALITY = 95
+MAX_DIAGNOSIS = 200
 LEFT_OUT = "left_out"
 """The column of a manifest that says, by “yes”, that an image is not to be used again."""
 
@@ -102,7 +104,9 @@ def real_pool(path: Path) -> list[Candidate]:
                 f"{path}, image {place} is marked as synthetic; a pool of real images holds real ones only."
             )
         tone = _tone(row.values.get("skin_tone"))
-        diagnosis = row.values.get("diagnosis") or ""
+        diagnosis = answers.clean(row.values.get("diagnosis") or "")
+        if len(diagnosis) > MAX_DIAGNOSIS:
+            raise DataError(f"{path}, image {place}: a diagnosis has up to {MAX_DIAGNOSIS} characters; shorten it.")
         lesion = LesionAttributes(label=row.label, tone=tone)
         found.append(Candidate(f"{path}, image {place}", row.path, "real", row.label, tone, "", lesion, diagnosis))
     if not found:

@@ -153,7 +153,8 @@ def sequence(cases: Sequence[Case], practice: Sequence[Case], repeats: float, se
     for case in rng.sample(shown, len(shown)):
         queues[_kind(case)].append(case)
     order = [queues[kind].pop() for kind in _kinds(Counter(map(_kind, shown)), rng)]
-    order = _settled(order, rng)[:: -1 if reader % 2 else 1]
+    before = practice[-1].group if practice else None
+    order = _settled(order, before, rng)[:: -1 if reader % 2 else 1]
     warm = [Place(place - len(practice) + 1, case.case) for place, case in enumerate(practice)]
     seen: set[str] = set()
     for place, case in enumerate(order, 1):
@@ -190,19 +191,20 @@ def _repeated(cases: Sequence[Case], count: int, seed: int, pair: int) -> list[C
     return [mixed[(pair * count + place) % len(mixed)] for place in range(count)]
 
 
-def _settled(order: list[Case], rng: random.Random) -> list[Case]:
-    """`order` with cases of the same kind swapped until near-duplicates and repeats are apart."""
+def _settled(order: list[Case], before: int | None, rng: random.Random) -> list[Case]:
+    """`order` with cases of the same kind swapped until near-duplicates and repeats are apart, and neither end is of
+    the group `before`, as every second reader begins with the last."""
     places = defaultdict(list)
     for place, case in enumerate(order):
         places[_kind(case)].append(place)
-    wrong = _misplaced(order)
+    wrong = _misplaced(order, before)
     for _ in range(_SWAPS * len(order)):
         if not wrong:
             return order
         one = rng.choice(wrong)
         other = rng.choice(places[_kind(order[one])])
         order[one], order[other] = order[other], order[one]
-        found = _misplaced(order)
+        found = _misplaced(order, before)
         if len(found) > len(wrong):
             order[one], order[other] = order[other], order[one]
         else:
@@ -213,9 +215,10 @@ def _settled(order: list[Case], rng: random.Random) -> list[Case]:
     )
 
 
-def _misplaced(order: Sequence[Case]) -> list[int]:
+def _misplaced(order: Sequence[Case], before: int | None) -> list[int]:
     """Places of cases beside a near-duplicate, or too near their other showing."""
-    apart, first, wrong = math.ceil(len(order) / APART), {}, set()
+    apart, first = math.ceil(len(order) / APART), {}
+    wrong = {place for place in (0, len(order) - 1) if order[place].group == before}
     for place, case in enumerate(order):
         if place and case.group == order[place - 1].group:
             wrong |= {place - 1, place}

@@ -5,13 +5,17 @@ Markdown escapes every sign that has a meaning in it.
 """
 
 import base64
+import io
 import re
 import unicodedata
-from functools import cache
+from collections.abc import Callable, Container
+from functools import cache, partial
+from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from PIL import Image
 
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
@@ -19,24 +23,42 @@ from dermaflux.study import plots
 from dermaflux.study.discrimination import MARGIN
 from dermaflux.study.estimates import RESAMPLES
 from dermaflux.study.results import compute
-from dermaflux.study.sections import Results, Section, Table
+from dermaflux.study.sections import Exhibit, Results, Section, Table
+from dermaflux.study.store import Store
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+SIDE, DOTS = 160, 150
+"""Of a case's picture: pixels, and dots per inch on paper."""
 NOTICE = "Research only. Not a medical device; no figure here says anything about a patient."
 _MEANING = re.compile(r"([\\`*_{}\[\]<>#|~$^@&!]|:(?=//))")
 
 
-def write(readings: pd.DataFrame, out: Path, margin: float = MARGIN, resamples: int = RESAMPLES) -> None:
+def write_study(store: Store, name: str, out: Path, margin: float = MARGIN, resamples: int = RESAMPLES) -> None:
+    """Write the report of a study, with the pictures of its artefacts, as `write` does; the study's log says so."""
+    write(store.readings(name, log="reported"), out, margin, resamples, partial(store.picture, name))
+
+
+def write(
+    readings: pd.DataFrame,
+    out: Path,
+    margin: float = MARGIN,
+    resamples: int = RESAMPLES,
+    picture: Callable[[str], bytes] | None = None,
+) -> None:
     """Write report.html, report.md and figures/*.png of a table of readings into the folder `out`.
 
-    margin: how far from chance a balanced accuracy still counts as chance. Each file is written whole or not at all,
-    the pages last. Raises InputError for a margin out of range or where `out` cannot be a folder, DataError for a
-    table that lacks a column.
+    margin: how far from chance a balanced accuracy still counts as chance. picture: gives the PNG of a case; without it
+    cases are named and not shown. Each file is written whole or not at all, the pages last. Raises InputError for a
+    margin out of range or where `out` cannot be a folder, DataError for a table that lacks a column.
     """
     out = Path(out)
     results = compute(readings, margin, resamples)
     figures = {plot.name: plots.png(plot.draw()) for section in results.sections for plot in section.plots}
-    pages = {HTML: html(results, figures), MARKDOWN: markdown(results)}
+    if picture:
+        exhibits = (exhibit for section in results.sections for exhibit in section.exhibits)
+        cases = dict.fromkeys(case for exhibit in exhibits for case in exhibit.cases)
+        figures |= {_case_figure(case): _small(picture(case)) for case in cases}
+    pages = {HTML: html(results, figures), MARKDOWN: markdown(results, figures)}
     try:
         for name, png in figures.items():
             write_atomically(out / FIGURES / f"{name}.png", lambda file, png=png: file.write(png))
@@ -47,17 +69,20 @@ def write(readings: pd.DataFrame, out: Path, margin: float = MARGIN, resamples: 
 
 
 def html(results: Results, figures: dict[str, bytes]) -> str:
-    """The page, with `figures` (PNGs by their plots' names) in it; it loads nothing and runs nothing."""
+    """The page, with `figures` (PNGs by name) in it; it loads nothing and runs nothing."""
     images = {name: base64.b64encode(png).decode() for name, png in figures.items()}
-    return _template().render(results=results, images=images, notice=NOTICE)
+    return _template().render(results=results, images=images, notice=NOTICE, figure=_case_figure)
 
 
-def markdown(results: Results) -> str:
-    """The report as Markdown that pandoc turns into a PDF; its figures lie in the folder figures beside it."""
+def markdown(results: Results, figures: Container[str] = ()) -> str:
+    """The report as Markdown that pandoc turns into a PDF; its figures lie in the folder figures beside it.
+
+    figures: the names of those that there are; pictures of cases are left out if theirs is not among them.
+    """
     parts = [f"# {escaped(results.title)}", f"*{escaped(NOTICE)}*"]
     if results.summary:
         parts += ["## Summary", "\n".join(f"- {escaped(line)}" for line in results.summary)]
-    return "\n\n".join([*parts, *(_section(section) for section in results.sections)]) + "\n"
+    return "\n\n".join([*parts, *(_section(section, figures) for section in results.sections)]) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -73,11 +98,33 @@ def plain(text: str) -> str:
     return " ".join(shown.split())
 
 
-def _section(section: Section) -> str:
+def _section(section: Section, figures: Container[str]) -> str:
     parts = [f"## {escaped(section.title)}", *map(escaped, section.sentences)]
     parts += [_table(table) for table in section.tables]
     parts += [f"![{escaped(plot.caption)}]({FIGURES}/{plot.name}.png)" for plot in section.plots]
+    rows = [_exhibit(one, figures) for one in section.exhibits]
+    if any(rows):
+        parts.append("\n".join(["| Artefact | Pictures |", "| --- | --- |", *filter(None, rows)]))
     return "\n\n".join(parts)
+
+
+def _exhibit(exhibit: Exhibit, figures: Container[str]) -> str:
+    names = {case: _case_figure(case) for case in exhibit.cases}
+    shown = " ".join(f"![{escaped(case)}]({FIGURES}/{name}.png)" for case, name in names.items() if name in figures)
+    return f"| {escaped(exhibit.caption)} | {shown} |" if shown else ""
+
+
+def _case_figure(case: str) -> str:
+    """The name of the figure of a case, of letters and digits whatever the case is called."""
+    return f"case-{sha256(case.encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def _small(png: bytes) -> bytes:
+    with Image.open(io.BytesIO(png)) as image:
+        shown, stored = image.convert("RGB"), io.BytesIO()
+    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    shown.save(stored, "PNG", dpi=(DOTS, DOTS))
+    return stored.getvalue()
 
 
 def _table(table: Table) -> str:

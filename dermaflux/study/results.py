@@ -11,10 +11,10 @@ from dermaflux.study.discrimination import MARGIN, Skill
 from dermaflux.study.estimates import RESAMPLES, Estimate, first_showings, numbers, wilson
 from dermaflux.study.methods import methods
 from dermaflux.study.readings import COLUMNS
-from dermaflux.study.sections import Plot, Results, Section, Table
+from dermaflux.study.sections import Exhibit, Plot, Results, Section, Table
 
 FEW_READERS, FEW_READINGS = 5, 30
-MOST_CASES, MOST_COMMENTS = 12, 500
+MOST_CASES, MOST_SHOWN, MOST_COMMENTS = 12, 4, 500
 INTERVAL = "Value (95 % interval)"
 
 
@@ -171,7 +171,10 @@ def _artefacts(readings: pd.DataFrame, options: dict) -> Section:
         for one in found
     )
     top = f"The artefact seen most is {found[0].tag}, in {sum(found[0].counts.values())} of {len(first)} readings."
-    return Section("Artefacts", (top, said), (Table("Artefacts, most seen first", head, rows),), headline=top)
+    shown = tuple(Exhibit(one.tag, tuple(case for case, _ in one.cases[:MOST_SHOWN])) for one in found)
+    return Section(
+        "Artefacts", (top, said), (Table("Artefacts, most seen first", head, rows),), exhibits=shown, headline=top
+    )
 
 
 def _cases(cases: tuple[tuple[str, int], ...]) -> str:

@@ -25,6 +25,14 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Exhibit:
+    """Pictures that show something: what, and their cases, the best first."""
+
+    caption: str
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the results. headline: what of it belongs into a summary."""
 
@@ -33,6 +41,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
     headline: str = ""
+    exhibits: tuple[Exhibit, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,12 @@ class ReaderSession:
         with reading(self._engine) as session:
             return self._find(session).pseudonym
 
+    @property
+    def study(self) -> str:
+        """What the study is called."""
+        with reading(self._engine) as session:
+            return self._find(session).study.name
+
     def consent(self, values: object) -> None:
         """Store consent and background, once; see `answers.background`."""
         given = answers.background(values)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session, joinedload, selectinload
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import InstrumentedAttribute, Session, joinedload, selectinload
 
 from dermaflux.errors import InputError
 from dermaflux.study import access, database, pictures, readings, records
@@ -17,7 +18,7 @@ from dermaflux.study.protocol import Protocol, sequence
 from dermaflux.study.session import ReaderSession, tasks
 from dermaflux.study.tables import Answer, Event, Flag, Picture, Reader, Showing, Study
 
-MAX_NAME, MIN_PASSWORD, MAX_PASSWORD, MAX_READERS = 100, 8, 200, 500
+MAX_NAME, MIN_PASSWORD, MAX_PASSWORD, MAX_READERS, MAX_DETAIL = 100, 8, 200, 500, 300
 Clock = Callable[[], datetime]
 
 
@@ -102,17 +103,18 @@ class Store:
             raise InputError(f"The owner's password has {MIN_PASSWORD} to {MAX_PASSWORD} characters.")
         if closes is not None and closes <= self._clock():
             raise InputError("The closing date has passed already; choose a later one.")
-        counted = [one for one in shown if not one.practice]
-        sequence(counted, [], protocol.repeats, protocol.seed, 0)
+        practice, counted = ([one for one in shown if one.practice is kind] for kind in (True, False))
+        sequence(counted, practice, protocol.repeats, protocol.seed, 0)
         with writing(self.engine) as session:
-            if session.scalar(select(Study.id).where(Study.name == name)):
-                raise InputError(f"There is a study “{name}” already; choose another name.")
             study = Study(
                 name=name, protocol=protocol.record(), password=access.password_hash(password), created_at=self._now()
             )
             study.closes = _stamp(closes) if closes else None
             session.add(study)
-            session.flush()
+            try:
+                session.flush()
+            except IntegrityError:
+                raise InputError(f"There is a study “{name}” already; choose another name.") from None
             session.add_all(records.picture(study, one) for one in shown)
             self._log(session, study, "created", f"{len(counted)} cases")
         return name
@@ -120,7 +122,7 @@ class Store:
     def open(self, name: str) -> None:
         """Let readers in. Raises InputError for a study that is closed."""
         with writing(self.engine) as session:
-            study = _find(session, name)
+            study = _find(session, name, lock=True)
             if study.closed_at:
                 raise InputError(f"The study “{name}” is closed; create another one.")
             if not study.opened_at:
@@ -130,7 +132,7 @@ class Store:
     def close(self, name: str) -> None:
         """Let nobody answer any more."""
         with writing(self.engine) as session:
-            study = _find(session, name)
+            study = _find(session, name, lock=True)
             if not study.closed_at:
                 study.closed_at = self._now()
                 self._log(session, study, "closed")
@@ -178,7 +180,8 @@ class Store:
         """Delete a reader's answers and background. Raises InputError where there is no such reader."""
         with writing(self.engine) as session:
             study = _find(session, name)
-            reader = session.scalar(select(Reader).where(Reader.study_id == study.id, Reader.pseudonym == pseudonym))
+            query = select(Reader).where(Reader.study_id == study.id)
+            reader = session.scalar(query.where(Reader.pseudonym == clean(pseudonym)))
             if reader is None:
                 raise InputError(f"The study “{name}” has no reader “{pseudonym[:20]}”.")
             found = reader.id
@@ -188,20 +191,20 @@ class Store:
         """Mark a picture as to be left out of synthesis, or no longer. Raises InputError for an unknown one."""
         with writing(self.engine) as session:
             study = _find(session, name, lock=True)
-            found = session.scalar(select(Picture.id).where(Picture.study_id == study.id, Picture.case_id == case))
-            if found is None:
-                raise InputError(f"The study “{name}” has no case “{case[:20]}”.")
+            found = _picture(session, study, case, Picture.id)
             session.execute(delete(Flag).where(Flag.picture_id == found, Flag.reader_id.is_(None)))
             if out:
                 session.add(Flag(picture_id=found, reader_id=None, at=self._now()))
             self._log(session, study, "left out" if out else "taken back in", case)
 
-    def flagged(self, name: str) -> list[Flagged]:
-        """The synthetic pictures that a reader or the owner wants left out."""
-        with reading(self.engine) as session:
+    def flagged(self, name: str, log: str = "") -> list[Flagged]:
+        """The synthetic pictures that a reader or the owner wants left out. log: see `readings`."""
+        with writing(self.engine) if log else reading(self.engine) as session:
             query = select(Picture, func.count(Flag.reader_id), func.count(Flag.id)).join(Flag).group_by(Picture.id)
-            of = _find(session, name).id
-            rows = session.execute(query.where(Picture.study_id == of, Picture.source == "synthetic"))
+            study = _find(session, name)
+            rows = session.execute(query.where(Picture.study_id == study.id, Picture.source == "synthetic"))
+            if log:
+                self._log(session, study, log)
             return [Flagged(one.case_id, one.origin, by, every > by) for one, by, every in rows]
 
     def studies(self) -> list[Summary]:
@@ -241,34 +244,40 @@ class Store:
             rows = session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.id))
             return [(one.at, one.what, one.detail) for one in rows]
 
-    def readings(self, name: str) -> pd.DataFrame:
-        """Every case that was answered, practice left out, with the columns of `readings.COLUMNS`."""
-        with reading(self.engine) as session:
+    def readings(self, name: str, log: str = "") -> pd.DataFrame:
+        """Every case that was answered, practice left out, with the columns of `readings.COLUMNS`.
+
+        log: what the owner takes them for, such as “exported”, which is noted among the events; empty: nothing is.
+        """
+        with writing(self.engine) if log else reading(self.engine) as session:
             study = _find(session, name)
             query = select(Showing, Reader).join(Reader).join(Answer, Answer.showing_id == Showing.id)
             query = query.options(joinedload(Showing.picture), selectinload(Showing.answer))
             query = query.where(Reader.study_id == study.id, Showing.position > 0)
             rows = session.execute(query.order_by(Reader.number, Showing.position))
-            return readings.frame(records.reading(study, reader, showing) for showing, reader in rows)
+            table = readings.frame(records.reading(study, reader, showing) for showing, reader in rows)
+            if log:
+                self._log(session, study, log, f"{len(table)} readings")
+            return table
 
     def picture(self, name: str, case: str) -> bytes:
         """The PNG of a case, for the owner. Raises InputError for an unknown one."""
         with reading(self.engine) as session:
-            study = _find(session, name)
-            data = session.scalar(select(Picture.data).where(Picture.study_id == study.id, Picture.case_id == case))
-            if data is None:
-                raise InputError(f"The study “{name}” has no case “{case[:20]}”.")
-            return data
+            return _picture(session, _find(session, name), case, Picture.data)
 
     def backup(self, path: Path) -> Path:
         """Copy the whole store to a new SQLite file; returns its path. Raises InputError where it exists."""
-        return database.backup(self.engine, path)
+        copied = database.backup(self.engine, path)
+        with writing(self.engine) as session:
+            for study in session.scalars(select(Study)):
+                self._log(session, study, "backed up", path.name)
+        return copied
 
     def _now(self) -> str:
         return _stamp(self._clock())
 
     def _log(self, session: Session, study: Study, what: str, detail: str = "") -> None:
-        session.add(Event(study_id=study.id, at=self._now(), what=what, detail=detail))
+        session.add(Event(study_id=study.id, at=self._now(), what=what, detail=clean(detail)[:MAX_DETAIL]))
 
 
 def _stamp(moment: datetime) -> str:
@@ -281,3 +290,10 @@ def _find(session: Session, name: str, lock: bool = False) -> Study:
     if study is None:
         raise InputError(f"There is no study “{name[:40]}”; `study list` names those that there are.")
     return study
+
+
+def _picture(session: Session, study: Study, case: str, column: InstrumentedAttribute) -> object:
+    found = session.scalar(select(column).where(Picture.study_id == study.id, Picture.case_id == clean(case)))
+    if found is None:
+        raise InputError(f"The study “{study.name}” has no case “{case[:20]}”.")
+    return found

@@ -72,7 +72,7 @@ async function turn(state, notice = "") {
   current = {state, step: state.step, busy: false};
   progress(null);
   say(notice);
-  if (state.screen === "consent") show(screens.consent(state.reader, (values) => attempt("consent", {values})));
+  if (state.screen === "consent") show(screens.consent(state.study, state.reader, (values) => attempt("consent", {values})));
   else if (state.screen === "end") show(screens.end(withdraw));
   else if (state.screen === "gone") show(screens.gone());
   else await readCase(state);

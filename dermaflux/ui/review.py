@@ -122,7 +122,7 @@ def state(reader: "ReaderSession", _: Mapping | None = None) -> dict[str, object
     How many answers there are in all is not told before stage 2, as it would give away the share of synthetic pictures.
     """
     if not reader.consented:
-        return {"screen": "consent", "reader": reader.pseudonym}
+        return {"screen": "consent", "reader": reader.pseudonym, "study": reader.study}
     step = reader.next()
     if step is None:
         return {"screen": "end", "reader": reader.pseudonym}

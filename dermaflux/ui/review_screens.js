@@ -10,7 +10,7 @@ const button = (words, onclick, className = "primary") => make("button", {type: 
 export const card = (...children) => make("section", {className: "card"}, ...children);
 export const message = (title, sentence, again) => card(heading(title), text(sentence), ...(again ? [button("Try again", again)] : []));
 
-export function consent(reader, agree) {
+export function consent(study, reader, agree) {
   const option = (value, words) => make("option", {value, textContent: words});
   const role = make("select", {id: "role"}, option("", "Choose"), ...vocabulary.roles.map((one) => option(one, capital(one))));
   const years = make("input", {id: "years", type: "number", min: 0, max: vocabulary.maxYears, step: "any", inputMode: "decimal"});
@@ -30,14 +30,15 @@ export function consent(reader, agree) {
     !agreed.checked ? [agreed, "The study can begin once you agree to take part."] : null;
   const row = (id, label, field) => make("div", {className: "row"}, make("label", {className: "label", htmlFor: id, textContent: label}), field);
   return card(
-    heading("A reader study of skin images"),
+    heading(study),
+    text("A reader study of skin images", "quiet"),
     text("Thank you for taking part. You will look at pictures of skin lesions one by one and answer a few questions about each. This is research: nothing here is a diagnosis, and nothing you answer reaches a patient."),
     points([
       `Stored are your answers, the time you spend on each picture, and what you say of yourself below, under the pseudonym ${reader}. Your name is not.`,
       "Each answer is stored and locked as you give it; you cannot go back. Some pictures come twice.",
       "You can close the page at any time. The same link goes on where you stopped, on any device.",
       "You can withdraw at any time; all that you answered is deleted then.",
-      "The first cases are for practice and do not count. Where the study has them, you are told afterwards what they were.",
+      "The first cases are for practice and do not count. Where there is a right answer, you are told it afterwards.",
     ]),
     make("form", {
       className: "about", noValidate: true,

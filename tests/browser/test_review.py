@@ -156,15 +156,18 @@ def test_idle_time_and_pauses_do_not_count(sit, store, token, request):
     assert 55 <= seconds <= 70
 
 
-def test_a_caption_is_text_whatever_it_holds(sit, store):
+def test_the_studys_name_and_a_caption_are_text_whatever_they_hold(sit, store):
     asked = Questions.of(["realism", "match"])
-    store.create("Hostile", pictures(4, True, HOSTILE), Protocol(4, asked), PASSWORD)
-    store.open("Hostile")
-    ((_, token),) = store.invite("Hostile")
+    store.create(HOSTILE, pictures(4, True, HOSTILE), Protocol(4, asked), PASSWORD)
+    store.open(HOSTILE)
+    ((_, token),) = store.invite(HOSTILE)
+    window = sit(token, ".about", viewport={"width": 390, "height": 844})
+    expect(window.get_by_role("heading", name=HOSTILE)).to_be_visible()
+    assert fits_across(window)
     reader = store.reader(token)
     reader.consent(BACKGROUND)
     answer(reader, reader.next(), {"realism": 3})
-    window = sit(token)
+    sit.visit(window, token)
     assert window.locator("blockquote").inner_text() == HOSTILE
     assert window.title() == "DermaFlux reader study" and window.locator("img").count() == 1
 
@@ -199,8 +202,11 @@ def test_a_case_fits_on_the_screen(sit, store, token, width, height, touch):
 
 
 def fits(window: Page) -> bool:
-    page = "document.documentElement"
-    return window.evaluate(f"{page}.scrollHeight <= innerHeight && {page}.scrollWidth <= innerWidth")
+    return fits_across(window) and window.evaluate("document.documentElement.scrollHeight <= innerHeight")
+
+
+def fits_across(window: Page) -> bool:
+    return window.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_narrow_screen_scrolls_down_only_and_the_picture_has_no_telling_name(sit, store, token):
