@@ -5,6 +5,7 @@ runs in another process that has the card: its previews come back as they are ma
 """
 
 import logging
+import signal
 import sys
 import threading
 
@@ -15,7 +16,7 @@ except ImportError:
 
 from dermaflux.errors import DermaFluxError, ModelUnavailable
 from dermaflux.models import SamplingOptions
-from dermaflux.settings import Settings, from_env
+from dermaflux.settings import Settings, check_login, from_env
 from dermaflux.slot import Choice, GeneratorSlot, once
 
 log = logging.getLogger("dermaflux")
@@ -25,22 +26,26 @@ def load_generator(settings: Settings, choice: Choice):
     """The generator of `choice` on the device that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
 
-    generator = Generator.from_spec(choice.spec, settings.torch_device, choice.memory)
+    compiled = settings.compile and not (spaces and spaces.config.Config.zero_gpu)
+    generator = Generator.from_spec(choice.spec, settings.torch_device, choice.memory, compiled)
     if spaces and generator.pipe.device.type == "cuda":
         generator.sample = with_lent_card(generator.sample)
     return generator
 
 
-def fetch_generator(settings: Settings, choice: Choice, in_use) -> None:
-    """Download what `choice` needs, unless it would not fit in place of what is in use. Raises ModelUnavailable."""
-    from dermaflux import hub, memory
+def fetch_generator(settings: Settings, choice: Choice, in_use):
+    """Download what `choice` needs, telling how far it is, unless it would not fit in place of what is in use.
+
+    Raises ModelUnavailable.
+    """
+    from dermaflux import downloads, memory
 
     free = memory.Free.now(settings.torch_device or memory.best_device())
     free = free.with_released(in_use.plan if in_use else None)
     plan = memory.plan(choice.spec, free, choice.memory)
     if choice.memory != settings.memory and not plan.fits(free):
         raise ModelUnavailable(f"{choice.spec.title} does not fit. {plan.sentence} That is more than is free.")
-    hub.fetch(choice.spec)
+    yield from downloads.fetching(choice.spec)
 
 
 def with_lent_card(sample):
@@ -79,13 +84,27 @@ def open_studies(settings: Settings):
     return store
 
 
+def open_ratings(settings: Settings):
+    """Where visitors' ratings are kept, which stands in the log. Raises DataError."""
+    from gradio.utils import get_space
+
+    from dermaflux import feedback
+
+    ratings = feedback.open_ratings(settings.ratings, settings.data_dir / "feedback")
+    log.info("Ratings are kept in %s", ratings.place)
+    if get_space() and not feedback.lasts(settings.ratings):
+        log.warning("A restart of the Space empties that folder; name a mounted one or a dataset by --feedback.")
+    return ratings
+
+
 def main() -> None:
     """Serve the page until interrupted; a bad setting ends with a sentence and exit status 2."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    for chatty in ("httpx", "alembic"):
+    for chatty in ("httpx", "alembic", "huggingface_hub"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = from_env()
+        check_login(settings)
     except DermaFluxError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -101,10 +120,12 @@ def main() -> None:
     if spaces and spaces.config.Config.zero_gpu:
         warm(generator)
     studies = once(lambda: open_studies(settings))
-    app = build_app(settings, generator, classifier)
+    ratings = once(lambda: open_ratings(settings)) if settings.ratings else None
+    app = build_app(settings, generator, classifier, ratings, studies)
     app.launch(**launch_options(settings, studies), prevent_thread_lock=True)
-    loads = (studies, generator, lambda: explain_once(classifier()))
+    loads = (*filter(None, (ratings,)), studies, generator, lambda: explain_once(classifier()))
     threading.Thread(target=warm, args=loads, daemon=True).start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what waits to be sent is sent
     app.block_thread()
 
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from dermaflux.cli_data import data
 from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_generate import finish, generate
+from dermaflux.cli_reproduce import reproduce
 from dermaflux.cli_study import study
 from dermaflux.cli_sweep import sweep
 from dermaflux.cli_train import train
@@ -55,6 +56,7 @@ app.add_typer(data, name="data")
 app.add_typer(study, name="study")
 app.command()(generate)
 app.command()(sweep)
+app.command()(reproduce)
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files, folders or ZIPs of images")]
 Table = Annotated[Path | None, typer.Option(metavar="FILE.csv", dir_okay=False, help="default: standard output")]
@@ -145,6 +147,10 @@ def deploy(
     hardware: Annotated[str, typer.Option(help="what the Space runs on")] = "cpu-basic",
     model: Annotated[str, typer.Option(help="a name in the registry")] = "nano",
     private: Annotated[bool, typer.Option("--private", help="for you alone")] = False,
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="a setting of its page, such as login=hf; repeatable"),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only check, and say what would be done")] = False,
 ) -> None:
     """Put the page on Hugging Face as a Space, after checking all that it needs."""
@@ -152,7 +158,7 @@ def deploy(
 
     from dermaflux import deploy as deploying
 
-    planned = deploying.plan(space, hardware, model, private)
+    planned = deploying.plan(space, hardware, model, private, others or ())
     for line in planned.lines():
         typer.echo(line)
     if planned.problems:

@@ -34,6 +34,14 @@ def generate(
     memory: Annotated[
         str, typer.Option(envvar="DERMAFLUX_MEMORY", help=f"how weights are kept: {', '.join((AUTO, *WAYS))}")
     ] = AUTO,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            envvar="DERMAFLUX_COMPILE",
+            help="compile the model's blocks: a first image takes a minute or more longer, the next less",
+        ),
+    ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="images; default: 1, or every row of the plan")] = None,
     seed: Annotated[int, typer.Option(help="of the first image; the others follow")] = 0,
     steps: Annotated[int | None, typer.Option(help="1-50")] = None,
@@ -43,6 +51,9 @@ def generate(
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
     size: Annotated[int | None, typer.Option(help="side in px, one of the model's")] = None,
     noise: Annotated[str, typer.Option(help=f"how it is drawn: {', '.join(NOISES)}")] = NOISES[0],
+    first_block_cache: Annotated[
+        float, typer.Option(help="0 (off) to 0.5: faster, slightly different, one image at a time")
+    ] = 0.0,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
@@ -97,7 +108,7 @@ def generate(
         raise InputError("Attributes are part of the caption or plan; leave the flags out.")
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
-    settings |= dict(size=size, noise=noise)
+    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache)
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
     if plan is not None:
@@ -120,7 +131,7 @@ def generate(
     screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
     processes = PartialState(cpu=device == "cpu" or best_device() == "cpu")
     part = processes.process_index, processes.num_processes
-    generator = Generator.from_spec(spec, _device(device, processes), memory)
+    generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
     run = synthesis.synthesise(generator, orders, out, screens, part)
     outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
     processes.wait_for_everyone()

@@ -1,8 +1,10 @@
 """Put this repository on Hugging Face as a Space: check everything first, say what will be done, then do it."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from huggingface_hub import HfApi, metadata_load
@@ -12,12 +14,16 @@ from packaging.version import InvalidVersion, Version
 
 from dermaflux import memory
 from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.feedback import dataset
 from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import MODELS, ModelSpec, find_model
+from dermaflux.settings import Settings, from_env
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("README.md", "LICENSE", "app.py", "requirements.txt", "dermaflux/**/*", "assets/**/*")
 """What a Space needs of the repository."""
+OAUTH = "hf_oauth: true"
+"""The line of a Space's front matter by which the Hub lets it log visitors in."""
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 MAX_DESCRIPTION = 60
 LARGE, MOST = 10 * 2**20, 2**30
@@ -39,8 +45,9 @@ HARDWARE: Mapping[str, memory.Free] = {
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is to be done, and what stands in the way. files: below the repository's root; bytes: their size; secrets:
-    names that the Space's owner must set; notes: what to know."""
+    """What is to be done, and what stands in the way. files: below the repository's root; bytes: their size;
+    variables: what the Space's page is set to; login: whether visitors log in with Hugging Face; secrets: names that
+    the Space's owner must set; notes: what to know."""
 
     space: str
     hardware: str
@@ -48,6 +55,8 @@ class Deployment:
     private: bool
     files: tuple[str, ...]
     bytes: int
+    variables: Mapping[str, str]
+    login: bool
     secrets: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
@@ -57,15 +66,22 @@ class Deployment:
         kind = "private" if self.private else "public"
         yield f"Space {self.space} ({kind}) on {self.hardware}, serving the model {self.model}"
         yield f"{len(self.files)} files, {self.bytes / 2**20:.0f} MB"
-        yield f"Variable: DERMAFLUX_MODEL={self.model}"
+        yield from (f"Variable: {name}={value}" for name, value in self.variables.items())
+        if self.login:
+            yield f"README.md: {OAUTH}"
         for name in self.secrets:
             yield f"Secret to set at https://huggingface.co/spaces/{self.space}/settings: {name}"
         yield from (f"Note: {note}" for note in self.notes)
         yield from (f"Problem: {problem}" for problem in self.problems)
 
 
-def plan(space: str, hardware: str, model: str, private: bool, root: Path = ROOT) -> Deployment:
-    """Check the repository at `root` for a Space called `space` (owner/name). Raises InputError for a wrong name."""
+def plan(
+    space: str, hardware: str, model: str, private: bool, others: Iterable[str] = (), root: Path = ROOT
+) -> Deployment:
+    """Check the repository at `root` for a Space called `space` (owner/name). others: settings of its page, NAME=VALUE.
+
+    Raises InputError for a wrong name or setting.
+    """
     if not re.fullmatch(r"[\w.-]+/[\w.-]{1,96}", space):
         raise InputError(f"The Space must be named as owner/name, not “{space[:60]}”.")
     if hardware not in HARDWARE:
@@ -73,6 +89,10 @@ def plan(space: str, hardware: str, model: str, private: bool, root: Path = ROOT
     spec = find_model(model)
     if model not in MODELS:
         raise InputError(f"{spec.title} is a folder of this machine; a Space needs a model of the registry.")
+    variables = {"DERMAFLUX_MODEL": model} | dict(_variable(text) for text in others)
+    settings = from_env([], variables)
+    if settings.allowed and not settings.login:
+        raise InputError("--set allowed=... needs --set login=hf: without a login nobody's name is known.")
     paths = sorted(path for pattern in PARTS for path in root.glob(pattern) if path.is_file())
     paths = [path for path in paths if "__pycache__" not in path.parts]
     sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
@@ -89,8 +109,10 @@ def plan(space: str, hardware: str, model: str, private: bool, root: Path = ROOT
         private=private,
         files=tuple(sizes),
         bytes=sum(sizes.values()),
-        secrets=("HF_TOKEN",) if spec.gated else (),
-        notes=(*notes, *fits, *_licence(spec, private)),
+        variables=variables,
+        login=bool(settings.login),
+        secrets=("HF_TOKEN",) if spec.gated or dataset(settings.feedback) else (),
+        notes=(*notes, *fits, *_licence(spec, private), *_keeping(settings)),
         problems=(*problems, *does_not),
     )
 
@@ -104,15 +126,16 @@ def run(deployment: Deployment, api: HfApi, root: Path = ROOT) -> str:
             deployment.space, repo_type="space", space_sdk="gradio", private=deployment.private, exist_ok=True
         )
         api.update_repo_settings(deployment.space, repo_type="space", private=deployment.private)
-        api.add_space_variable(deployment.space, "DERMAFLUX_MODEL", deployment.model)
-        api.upload_folder(
-            repo_id=deployment.space,
-            repo_type="space",
-            folder_path=root,
-            allow_patterns=list(deployment.files),
-            delete_patterns=["dermaflux/*", "assets/*"],  # what an earlier deployment left there
-            commit_message="Deploy DermaFlux",
-        )
+        for name, value in deployment.variables.items():
+            api.add_space_variable(deployment.space, name, value)
+        with tempfile.TemporaryDirectory() as folder:
+            api.upload_folder(
+                repo_id=deployment.space,
+                repo_type="space",
+                folder_path=_gathered(deployment, root, Path(folder)),
+                delete_patterns=["dermaflux/*", "assets/*"],  # what an earlier deployment left there
+                commit_message="Deploy DermaFlux",
+            )
         api.request_space_hardware(deployment.space, deployment.hardware)
     except LocalTokenNotFoundError as error:
         raise InputError("There is no token of the Hub. Log in with `hf auth login`, or set HF_TOKEN.") from error
@@ -121,6 +144,47 @@ def run(deployment: Deployment, api: HfApi, root: Path = ROOT) -> str:
     except HUB_ERRORS as error:
         raise InputError(f"The Hub cannot be reached, or not with this name: {error}. Try again later.") from error
     return f"{api.endpoint}/spaces/{deployment.space}"
+
+
+def _variable(text: str) -> tuple[str, str]:
+    """The variable of a setting NAME=VALUE. Raises InputError for one that is none, or that nobody else may read."""
+    name, _, value = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if name not in {field.name for field in fields(Settings)} or name == "model":
+        raise InputError(f"--set {text}: there is no setting “{name}” beside the model.")
+    if "password" in name:
+        raise InputError(
+            f"--set {name}: a Space's variables can be read by all. Set DERMAFLUX_{name.upper()} as a secret."
+        )
+    return f"DERMAFLUX_{name.upper()}", value
+
+
+def _gathered(deployment: Deployment, root: Path, folder: Path) -> Path:
+    """Copy into `folder` what is to be sent; README.md asks for a login where there shall be one."""
+    for name in deployment.files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, folder / name)
+    if deployment.login:
+        readme = folder / "README.md"
+        readme.write_text(with_login(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    return folder
+
+
+def with_login(readme: str) -> str:
+    """The text of README.md whose front matter asks the Hub to log visitors in."""
+    head, end, text = readme.removeprefix("---\n").partition("\n---\n")
+    lines = [line for line in head.splitlines() if not line.startswith("hf_oauth:")]
+    return "\n".join(("---", *lines, OAUTH)) + end + text
+
+
+def _keeping(settings: Settings) -> Iterator[str]:
+    if not settings.feedback:
+        yield (
+            "A restart of the Space empties its own disk, with the ratings on it. Keep them in a private dataset by "
+            "--set feedback=hf://datasets/OWNER/NAME, or in a bucket that you mount."
+        )
+    elif settings.feedback != "none" and not dataset(settings.feedback):
+        yield f"Ratings outlive a restart if a bucket is mounted that holds {settings.feedback}."
 
 
 def _refused(error: HfHubHTTPError, deployment: Deployment) -> str:

@@ -11,18 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 from PIL import Image
 from safetensors import SafetensorError
 
-from dermaflux import __version__, lora
+from dermaflux import __version__, latents, lora, previews
 from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.first_block_cache import FirstBlockCache
 from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.loading import Loaded, load, out_of_memory
+from dermaflux.loading import COMPILING, Loaded, load, not_compiled, out_of_memory
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
-from dermaflux.previews import LinearPreview
 from dermaflux.schedule import flux_schedule
 
 CACHED_PROMPTS = 64
@@ -33,7 +32,7 @@ class Preview:
     """The estimate of the clean images after a step.
 
     step: 1 to steps. seconds_left: estimate for the run. first, count: which images of the run are being drawn. images:
-    one for each of these, or none where a look would cost more than a step.
+    one for each of these.
     """
 
     step: int
@@ -62,31 +61,45 @@ class Generator:
     def __init__(self, loaded: Loaded, spec: ModelSpec):
         """adapter: what is known of the LoRA in use."""
         self.pipe, self.spec, self.model_hash = loaded.pipe, spec, loaded.hash
-        self.adapter, self.plan, self._fused = loaded.adapter, loaded.plan, loaded.fused
-        self._preview = LinearPreview(spec.previews) if spec.previews else None
+        self.adapter, self.plan, self._fused, self.compiled = loaded.adapter, loaded.plan, loaded.fused, loaded.compiled
+        self._look = previews.choose(spec, self.pipe, self._device)
+        self._cache: FirstBlockCache | None = None
         self._prompts: dict[tuple[str, float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
         self._busy, self._runs = threading.RLock(), 0
         self._strength: float | None = None
 
     @classmethod
     def load(
-        cls, name: str = "nano", lora: str = "default", device: str | None = None, memory: str = AUTO
+        cls,
+        name: str = "nano",
+        lora: str = "default",
+        device: str | None = None,
+        memory: str = AUTO,
+        compiled: bool = False,
     ) -> "Generator":
         """Load the registered model `name` with its own LoRA, with none, or with the one at `lora` (file or Hub id).
 
         device: cpu, cuda or another torch device; the best one present if not given. memory: see `memory.WAYS`.
+        compiled: see `loading.load`.
         Raises ModelUnavailable with the reason and the way out.
         """
-        return cls.from_spec(find_model(name, lora), device, memory)
+        return cls.from_spec(find_model(name, lora), device, memory, compiled)
 
     @classmethod
-    def from_spec(cls, spec: ModelSpec, device: str | None = None, memory: str = AUTO) -> "Generator":
+    def from_spec(
+        cls, spec: ModelSpec, device: str | None = None, memory: str = AUTO, compiled: bool = False
+    ) -> "Generator":
         """Load the model that `spec` describes. Raises ModelUnavailable."""
-        loaded = load(spec, device or best_device(), memory)
+        loaded = load(spec, device or best_device(), memory, compiled)
         try:
             return cls(loaded, spec)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             raise ModelUnavailable(f"The previews of {spec.title} cannot be loaded: {first_line(error)}") from error
+
+    @property
+    def remark(self) -> str:
+        """What to tell whoever draws with it first; empty if there is nothing."""
+        return COMPILING if self.compiled else ""
 
     def use_lora(self, spec: LoraSpec | None) -> None:
         """Put the LoRA of `spec`, or none, in the place of the one in use; the base stays loaded.
@@ -131,9 +144,15 @@ class Generator:
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
+        except RuntimeError as error:
+            if self.compiled and (said := not_compiled(error)):
+                raise said from error
+            raise
         finally:
             with self._busy:
                 self._runs -= 1
+                if self.pipe and not self._runs:
+                    self._use(None)
                 if self.pipe and not self._runs:
                     self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
 
@@ -169,53 +188,29 @@ class Generator:
             noise=options.noise,
             strength=options.strength if source else None,
             source=source[1] if source else None,
+            first_block_cache=options.first_block_cache,
         )
-        for first in range(0, len(options.seeds), self.spec.batch):
-            seeds = options.seeds[first : first + self.spec.batch]
-            latents = self._noise(seeds, options)  # (B, T, D)
-            scheduler = flux_schedule(self.pipe.scheduler, options.steps, latents.shape[1], self._device)
+        batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on other images
+        for first in range(0, len(options.seeds), batch):
+            seeds = options.seeds[first : first + batch]
+            cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
+            x = latents.noise(self.pipe, seeds, options, self._device)  # (B, T, D)
+            scheduler = flux_schedule(self.pipe.scheduler, options.steps, x.shape[1], self._device)
             if source:
                 with self._busy:
-                    latents = self._blend(scheduler, latents, source[0], options)
+                    x = latents.blend(self.pipe, scheduler, x, source[0], options)
             sigmas = scheduler.sigmas[scheduler.begin_index :].tolist()
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
-                velocity = self._velocity(latents, t, prompt, negative, options)
-                clean = latents - sigmas[i] * velocity
-                latents = scheduler.step(velocity, t, latents, return_dict=False)[0]
+                velocity = self._velocity(x, t, prompt, negative, options, cache)
+                clean = x - sigmas[i] * velocity
+                x = scheduler.step(velocity, t, x, return_dict=False)[0]
                 steps = len(sigmas) - 1
-                runs_left = (len(options.seeds) - first - 1) // self.spec.batch
+                runs_left = (len(options.seeds) - first - 1) // batch
                 seconds = (time.perf_counter() - started) / (i + 1) * (steps - i - 1 + runs_left * steps)
                 yield Preview(i + 1, steps, seconds, first, len(seeds), self._previews(clean, options.size))
             for i, seed in enumerate(seeds):
-                yield Sample(first + i, self._decode(latents[i : i + 1], options.size), replace(recipe, seed=seed))
-
-    def _noise(self, seeds: tuple[int, ...], options: SamplingOptions) -> torch.Tensor:
-        """Noise in packed shape (B, T, D), each seed's from a generator of its own; see SamplingOptions."""
-        pipe, channels = self.pipe, self.pipe.transformer.config.in_channels // 4
-        side = options.size // (pipe.vae_scale_factor * 2) * 2
-        if options.noise == "authors":
-            where = dict(device=self._device, dtype=torch.bfloat16)
-            draw = lambda g: pipe._pack_latents(
-                torch.randn(1, channels, side, side, generator=g, **where), 1, channels, side, side
-            )
-        else:
-            where = dict(device="cpu")
-            draw = lambda g: torch.randn(1, (side // 2) ** 2, 4 * channels, generator=g)
-        noise = [draw(torch.Generator(where["device"]).manual_seed(seed)) for seed in seeds]
-        return torch.cat(noise).to(self._device, pipe.transformer.dtype)
-
-    @torch.inference_mode()
-    def _blend(self, scheduler, noise: torch.Tensor, image: Image.Image, options: SamplingOptions) -> torch.Tensor:
-        """Noise mixed with the latents of `image` as far as `options.strength` goes; moves the schedule's begin."""
-        scheduler.set_begin_index(int(max(options.steps - options.steps * options.strength, 0)))
-        pipe, size = self.pipe, options.size
-        pixels = pipe.image_processor.preprocess(image, height=size, width=size).to(self._device, pipe.vae.dtype)
-        latents = retrieve_latents(pipe.vae.encode(pixels), sample_mode="argmax")
-        latents = (latents - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
-        packed = pipe._pack_latents(latents, *latents.shape).to(noise.dtype).expand_as(noise)
-        t = scheduler.timesteps[scheduler.begin_index].repeat(len(noise))
-        return scheduler.scale_noise(packed, t, noise)
+                yield Sample(first + i, self._decode(x[i : i + 1], options.size), replace(recipe, seed=seed))
 
     @torch.inference_mode()
     def _encode(self, text: str, strength: float):
@@ -231,14 +226,27 @@ class Generator:
             return self._prompts[key]
 
     @torch.inference_mode()
-    def _velocity(self, latents, t, prompt, negative, options: SamplingOptions) -> torch.Tensor:
+    def _velocity(self, x, t, prompt, negative, options: SamplingOptions, cache) -> torch.Tensor:
         with self._busy:
             self._set_strength(options.lora_strength)
-            velocity = self._transform(latents, t, prompt, options.guidance)
+            self._use(cache)
+            with self.pipe.transformer.cache_context("caption"):
+                velocity = self._transform(x, t, prompt, options.guidance)
             if negative is not None:
-                away = self._transform(latents, t, negative, options.guidance)
+                with self.pipe.transformer.cache_context("negative"):
+                    away = self._transform(x, t, negative, options.guidance)
                 velocity = away + options.true_cfg * (velocity - away)
             return velocity
+
+    def _use(self, cache: FirstBlockCache | None) -> None:
+        """Let the next pass through the transformer be shortened by `cache`, or by none."""
+        if self._cache is cache:
+            return
+        if self._cache:
+            self._cache.take_off(self.pipe.transformer)
+        if cache:
+            cache.put_on(self.pipe.transformer)
+        self._cache = cache
 
     def _set_strength(self, strength: float) -> None:
         if self._fused is not None and strength != self._fused:
@@ -250,42 +258,35 @@ class Generator:
             lora.set_strength(self.pipe, strength)
             self._strength = strength
 
-    def _transform(self, latents: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
+    def _transform(self, x: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
         tokens, pooled, text_ids = prompt
         transformer = self.pipe.transformer
-        side = int(latents.shape[1] ** 0.5)
+        side = int(x.shape[1] ** 0.5)
         scale = torch.full([1], guidance, device=self._device) if transformer.config.guidance_embeds else None
         return transformer(
-            hidden_states=latents,
-            timestep=t.expand(1).to(latents.dtype) / 1000,
+            hidden_states=x,
+            timestep=t.expand(1).to(x.dtype) / 1000,
             guidance=scale,
             pooled_projections=pooled,
-            encoder_hidden_states=tokens.expand(len(latents), -1, -1),
+            encoder_hidden_states=tokens.expand(len(x), -1, -1),
             txt_ids=text_ids,
-            img_ids=self.pipe._prepare_latent_image_ids(1, side, side, self._device, latents.dtype),
+            img_ids=self.pipe._prepare_latent_image_ids(1, side, side, self._device, x.dtype),
             return_dict=False,
         )[0]
 
     @torch.inference_mode()
     def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
-        if self._preview is None and self.plan.way.offload:  # the decoder would push the transformer off the card
-            return ()
-        if self._preview is None:
-            return tuple(self._decode(one[None], size) for one in packed)
-        return self._preview(self._unpack(packed, size).float().cpu(), size)
+        return self._look(latents.unpack(self.pipe, packed, size), size)
 
     @torch.inference_mode()
     def _decode(self, packed: torch.Tensor, size: int) -> Image.Image:
         vae = self.pipe.vae
-        latents = self._unpack(packed, size) / vae.config.scaling_factor + vae.config.shift_factor
+        z = latents.unpack(self.pipe, packed, size) / vae.config.scaling_factor + vae.config.shift_factor
         with self._busy:
-            pixels = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+            pixels = vae.decode(z.to(vae.dtype), return_dict=False)[0]
         if not torch.isfinite(pixels).all():
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
-
-    def _unpack(self, packed: torch.Tensor, size: int) -> torch.Tensor:
-        return self.pipe._unpack_latents(packed, size, size, self.pipe.vae_scale_factor)
 
     @cached_property
     def _device(self) -> torch.device:

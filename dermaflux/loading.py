@@ -2,6 +2,9 @@
 
 import hashlib
 import logging
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +15,9 @@ from torch import nn
 
 from dermaflux import lora, memory
 from dermaflux.errors import ModelUnavailable, first_line
-from dermaflux.hub import fetch
-from dermaflux.models import ModelSpec, weight_files
+from dermaflux.hub import fetch, fetch_tiny_decoder
+from dermaflux.model_files import weight_files
+from dermaflux.models import ModelSpec
 from dermaflux.single_files import load as load_single_files
 
 log = logging.getLogger("dermaflux")
@@ -21,29 +25,43 @@ log = logging.getLogger("dermaflux")
 WHOLE = 2**30
 """Files up to this size, bytes, are read whole for their fingerprint; of larger ones, SAMPLES pieces are."""
 SAMPLES, PIECE = 64, 2**20
+COMPILING = (
+    "The model's blocks are compiled at the first image of each size, which takes a minute or more longer; the next "
+    "take less."
+)
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A pipeline, ready to draw. hash: 16 hex digits that change with its weights; adapter: the LoRA; plan: how it was
-    loaded; fused: the strength at which the LoRA is part of the weights, None where it lies beside them."""
+    loaded; fused: the strength at which the LoRA is part of the weights, None where it lies beside them; compiled:
+    whether the transformer's blocks are compiled as they are first used."""
 
     pipe: FluxPipeline
     hash: str
     plan: memory.Plan
     adapter: lora.Attached
     fused: float | None
+    compiled: bool = False
 
 
-def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
-    """The pipeline of `spec` with its LoRA, loaded on `device` as `memory.plan` says. Raises ModelUnavailable."""
+def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool = False) -> Loaded:
+    """The pipeline of `spec` with its LoRA, loaded on `device` as `memory.plan` says. Raises ModelUnavailable.
+
+    compiled: its transformer's blocks are compiled when they are first used, and again for another size, number of
+    images or LoRA.
+    """
+    if compiled:
+        _check_compiler(device)
     plan = memory.plan(spec, memory.Free.now(device), asked)
     folder = fetch(spec)
+    fetch_tiny_decoder(spec)
     log.info("%s, %s. %s", spec.title, spec.licence, plan.sentence)
     try:
         dtype = torch.float32 if plan.way.bits == 32 else torch.bfloat16
         if _is_pipeline(folder):
-            pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
+            with _any_autoencoder():
+                pipe = FluxPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True, local_files_only=True)
         else:
             pipe = load_single_files(folder, dtype)
     except ModelUnavailable:
@@ -69,7 +87,10 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO) -> Loaded:
             pipe.to(device)
     except torch.OutOfMemoryError as error:
         raise ModelUnavailable(out_of_memory(plan, spec)) from error
-    return Loaded(pipe, fingerprint(folder), plan, adapter, fused)
+    if compiled:
+        log.info("%s", COMPILING)
+        pipe.transformer.compile_repeated_blocks()  # fullgraph would rule out the first-block cache
+    return Loaded(pipe, fingerprint(folder), plan, adapter, fused, compiled)
 
 
 def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
@@ -77,6 +98,15 @@ def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
     less = memory.smaller(plan, spec)
     way = f" Or start with --memory {less.way.name}, which takes about {less.card:.1f} GB." if less else ""
     return f"The graphics card ran out of memory. Draw fewer images at once or a smaller size.{way}"
+
+
+def not_compiled(error: RuntimeError) -> ModelUnavailable | None:
+    """What to tell where `error` is the compiler's; None for any other."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    if not isinstance(error, TorchDynamoException):
+        return None
+    return ModelUnavailable(f"The model could not be compiled: {first_line(error)}. Start again without --compile.")
 
 
 def fingerprint(folder: Path) -> str:
@@ -95,6 +125,35 @@ def fingerprint(folder: Path) -> str:
                 stream.seek(start)
                 digest.update(stream.read(PIECE))
     return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _any_autoencoder() -> Iterator[None]:
+    """Keep FluxPipeline from remarking that a pipeline's autoencoder is an AutoencoderTiny, which serves as well."""
+    remarks = logging.getLogger("diffusers.pipelines.pipeline_utils")
+    silent = lambda record: not record.getMessage().startswith("Expected types for vae")
+    remarks.addFilter(silent)
+    try:
+        yield
+    finally:
+        remarks.removeFilter(silent)
+
+
+def _check_compiler(device: str) -> None:
+    """Raise ModelUnavailable where torch cannot compile for `device`."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch.utils._triton import has_triton
+
+    try:
+        if torch.device(device).type == "cpu":
+            get_cpp_compiler()
+        elif not has_triton():
+            raise RuntimeError("there is no triton")
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        said = (
+            f"The model cannot be compiled here: {first_line(error)}. Install a C++ compiler, or leave --compile out."
+        )
+        raise ModelUnavailable(said) from error
 
 
 def _is_pipeline(folder: Path) -> bool:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import FluxPipeline
 from diffusers.utils.peft_utils import recurse_remove_peft_layers
-from huggingface_hub import hf_hub_download, list_repo_files
 from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from peft.utils.other import get_pattern_key
@@ -24,12 +23,9 @@ from torch import nn
 
 from dermaflux import lora_keys
 from dermaflux.errors import ModelUnavailable
-from dermaflux.hub import HUB_ERRORS
+from dermaflux.hub import LORA_CONFIG, fetch_lora
 from dermaflux.models import LoraSpec
 
-WEIGHTS = "pytorch_lora_weights.safetensors"
-NAMES = (WEIGHTS, "adapter_model.safetensors")
-CONFIG = "adapter_config.json"
 COMPONENTS = ("transformer", "text_encoder", "text_encoder_2")
 TEXT_ENCODERS = COMPONENTS[1:]
 ADAPTER = "lesion"
@@ -67,7 +63,7 @@ def attach(pipe: FluxPipeline, spec: LoraSpec) -> Attached:
     Raises ModelUnavailable if the file is missing, is not safetensors, or does not fit the pipeline, which then is as
     it was before.
     """
-    path = _file(spec)
+    path = fetch_lora(spec)
     tensors, metadata = _read(path, spec)
     layers, unused = convert(tensors, metadata, pipe, spec.title)
     detach(pipe)
@@ -208,7 +204,7 @@ def _read(path: Path, spec: LoraSpec) -> tuple[dict[str, torch.Tensor], dict[str
         with safe_open(path, "pt") as stream:
             tensors = {key: stream.get_tensor(key) for key in stream.keys()}  # noqa: SIM118
             notes = json.loads((stream.metadata() or {}).get("lora_adapter_metadata", "{}"))
-        config = path.with_name(CONFIG)
+        config = path.with_name(LORA_CONFIG)
         metadata = {"transformer": dict(json.loads(config.read_text(encoding="utf-8")))} if config.exists() else {}
         for name, value in dict(notes).items():
             component, _, option = name.partition(".")
@@ -223,31 +219,3 @@ def _read(path: Path, spec: LoraSpec) -> tuple[dict[str, torch.Tensor], dict[str
     if kinds:
         raise ModelUnavailable(f"The LoRA {spec.title} is a {' and '.join(sorted(kinds))}, which is not supported.")
     return tensors, metadata
-
-
-def _file(spec: LoraSpec) -> Path:
-    path = Path(spec.source)
-    if path.is_dir():
-        path = next((path / name for name in NAMES if (path / name).exists()), path / WEIGHTS)
-    if path.suffix != ".safetensors" and not path.exists():
-        return _download(spec)
-    if path.suffix != ".safetensors":
-        raise ModelUnavailable(f"The LoRA {spec.title} must be a .safetensors file; other formats can run code.")
-    if not path.exists():
-        raise ModelUnavailable(f"The LoRA {spec.title} was not found at {path}.")
-    return path
-
-
-def _download(spec: LoraSpec) -> Path:
-    try:
-        files = list_repo_files(spec.source)
-        whole = [name for name in files if name.endswith(".safetensors")]
-        name = next((name for name in NAMES if name in whole), min(whole, key=lambda name: (name.count("/"), name)))
-        beside = (Path(name).parent / CONFIG).as_posix()
-        if beside in files:
-            hf_hub_download(spec.source, beside)
-        return Path(hf_hub_download(spec.source, name))
-    except (*HUB_ERRORS, ValueError) as error:
-        raise ModelUnavailable(
-            f"The LoRA {spec.title} ({spec.source}) could not be downloaded. Check the name and the network."
-        ) from error

@@ -14,7 +14,8 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.models import FLUX1, ModelSpec, Weights, weight_files
+from dermaflux.model_files import weight_files
+from dermaflux.models import FLUX1, ModelSpec, Weights
 
 GB = 2**30
 SPARE = 0.4

@@ -1,17 +1,18 @@
 """The models that can be loaded, as data, and the sampling options that they accept."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.model_files import single_files
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED = 2**32 - 1
 MAX_IMAGES = 8
 NOISES = ("packed", "authors")
-MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH = 50, 10.0, 5.0, 1.5
+MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,6 @@ class LoraSpec:
     def at(cls, source: str) -> "LoraSpec":
         """The LoRA at `source`, of which nothing else is known; of a file its name is shown, not where it lies."""
         return cls("custom", Path(source).name if Path(source).is_absolute() else source, source, "see its source")
-
-
-SINGLE_FILES: Mapping[str, str] = {
-    "transformer": "flux1-*.safetensors",
-    "vae": "ae.safetensors",
-    "text_encoder": "clip_l.safetensors",
-    "text_encoder_2": "t5xxl*.safetensors",
-}
-"""The parts of FLUX.1 as the original code, and the demo of the method's authors, keep them on disk."""
-
-
-def single_files(folder: Path) -> dict[str, Path]:
-    """The file of each of SINGLE_FILES in `folder` or the folders in it, where there is one; the first by name."""
-    found = {part: next(iter(sorted(folder.rglob(pattern))), None) for part, pattern in SINGLE_FILES.items()}
-    return {part: path for part, path in found.items() if path}
-
-
-def weight_files(folder: Path) -> list[tuple[str, Path]]:
-    """The safetensors of the model in `folder`, a FluxPipeline or single files, each with the name of its part."""
-    index = folder / "model_index.json"
-    if not index.is_file():
-        return sorted(single_files(folder).items())
-    parts = sorted(name for name in json.loads(index.read_text(encoding="utf-8")) if not name.startswith("_"))
-    return [(part, path) for part in parts for path in sorted((folder / part).glob("*.safetensors"))]
 
 
 @dataclass(frozen=True)
@@ -75,9 +52,10 @@ class ModelSpec:
     """A generator: where it is, what it may be used for, what it can do, and its default settings.
 
     sizes: side lengths in px; honours: the attributes that it was trained on; diagnoses: those among its training
-    images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; batch: how many images
-    are drawn at once; weights: where they are known before they are there, as they are for models to download; noises:
-    the ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one.
+    images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
+    AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
+    at once; weights: where they are known before they are there, as they are for models to download; noises: the
+    ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one.
     """
 
     name: str
@@ -94,6 +72,7 @@ class ModelSpec:
     diagnoses: frozenset[str]
     lora: LoraSpec | None = None
     previews: str | None = None
+    tiny_decoder: str | None = None
     batch: int = 1
     weights: Weights | None = None
     noises: tuple[str, ...] = NOISES[:1]
@@ -101,6 +80,9 @@ class ModelSpec:
 
 
 NANO = ASSETS / "nano"
+TAEF1 = "madebyollin/taef1"
+FLUX1_LATENTS = dict(_class_name="AutoencoderKL", latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
+"""What the configuration of an autoencoder says whose latents TAEF1 decodes."""
 _DERMAFLUX_LORA = LoraSpec(
     "dermaflux",
     "DermaFlux LoRA (published)",
@@ -143,6 +125,7 @@ MODELS: Mapping[str, ModelSpec] = {
             honours=frozenset(("label", "asymmetry", "border", "colours", "size_mm")),
             diagnoses=frozenset(),
             lora=_DERMAFLUX_LORA,
+            tiny_decoder=TAEF1,
             weights=FLUX1,
             noises=NOISES,
             gated=True,
@@ -160,6 +143,7 @@ MODELS: Mapping[str, ModelSpec] = {
             max_sequence_length=256,
             honours=frozenset(),
             diagnoses=frozenset(),
+            tiny_decoder=TAEF1,
             weights=FLUX1,
             noises=NOISES,
         ),
@@ -222,7 +206,25 @@ def _of_pipeline(folder: Path) -> ModelSpec:
         max_sequence_length=length,
         honours=frozenset(),
         diagnoses=frozenset(),
+        tiny_decoder=TAEF1 if FLUX1_LATENTS.items() <= vae.items() else None,
     )
+
+
+def told_apart(specs: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
+    """`specs` in their order, each model once; of several by one name, those in folders are named after these too."""
+    once, named = {}, []
+    for spec in specs:
+        once.setdefault(spec.source, spec)
+    for spec in once.values():
+        same = [Path(one.source).parts[::-1] for one in once.values() if one.name == spec.name and one is not spec]
+        if not same or spec.source in (known.source for known in MODELS.values()):
+            named.append(spec)
+            continue
+        parts = Path(spec.source).parts[::-1]
+        deep = 1 + max(next(i for i, (a, b) in enumerate(zip(parts, one, strict=False)) if a != b) for one in same)
+        where = Path(*parts[:deep][::-1]).as_posix()
+        named.append(replace(spec, name=f"{spec.name} ({where})", title=f"{spec.title} in {where}"))
+    return tuple(named)
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ class SamplingOptions:
     negative, true_cfg: a caption to steer away from, and how strongly (1 is off, up to 5). lora_strength: 0-1.5.
     size: side of the square image in px. strength: with an initial image, the share of the way back to noise, (0, 1].
     noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
-    does, on the model's device at 16 bits, so that its seeds carry over.
+    does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
+    a step whose first block changes by a smaller share takes over the rest: faster, slightly different.
     Raises InputError for a value out of range.
     """
 
@@ -246,6 +249,7 @@ class SamplingOptions:
     size: int = 256
     strength: float = 0.6
     noise: str = NOISES[0]
+    first_block_cache: float = 0.0
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
@@ -258,6 +262,7 @@ class SamplingOptions:
         _real("True CFG", self.true_cfg, 1, MAX_TRUE_CFG)
         _real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
         _real("Variation strength", self.strength, 0.05, 1)
+        _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         if self.noise not in NOISES:
             raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{_shown(self.noise)}”.")
 

@@ -12,7 +12,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import escape
@@ -31,7 +31,7 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "true_cfg", "lora_strength")
+_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache")
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
 _BROKEN = "The recipe in this image is damaged, so its settings cannot be restored."
 
@@ -42,6 +42,7 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is None where none was used. noise: how the
     initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
+    first_block_cache: the threshold up to which steps were shortened, 0 where none was.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
@@ -62,6 +63,7 @@ class Provenance:
     noise: str = "packed"
     strength: float | None = None
     source: "Provenance | None" = None
+    first_block_cache: float = 0.0
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -130,7 +132,7 @@ class Provenance:
         return cls(**record | {"attributes": _attributes(record["attributes"]), "source": source})
 
 
-_REQUIRED = [field.name for field in fields(Provenance) if field.name not in ("noise", "strength", "source")]
+_REQUIRED = [field.name for field in fields(Provenance) if field.default is MISSING]
 
 
 def _attributes(record: object) -> LesionAttributes:
@@ -187,6 +189,8 @@ def parameters(provenance: Provenance) -> str:
         settings |= {"LoRA": recipe.lora, "LoRA hash": recipe.lora_hash, "LoRA strength": recipe.lora_strength}
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
+    if recipe.first_block_cache:
+        settings["First-block cache"] = recipe.first_block_cache
     settings |= {"Noise": recipe.noise, "Version": recipe.version}
     lines = [recipe.caption, f"Negative prompt: {recipe.negative}" if recipe.negative else ""]
     return "\n".join(filter(None, (*lines, ", ".join(f"{name}: {value}" for name, value in settings.items()))))

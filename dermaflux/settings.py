@@ -1,6 +1,7 @@
 """Settings from the environment and the command line, as one frozen dataclass."""
 
 import argparse
+import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -8,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dermaflux.errors import InputError
+from dermaflux.feedback import dataset
 from dermaflux.memory import AUTO, WAYS
-from dermaflux.models import MODELS, ModelSpec, find_model
+from dermaflux.models import MODELS, ModelSpec, find_model, told_apart
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HF = "hf"
+OAUTH = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PROVIDER_URL")
+"""What a Space sets where its README asks for hf_oauth."""
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -60,6 +65,23 @@ def _way(text: str) -> str:
     return text.strip()
 
 
+def _feedback(text: str) -> str:
+    text = text.strip()
+    return text if text in ("", "none") or dataset(text) else str(_folder(text))
+
+
+def _login(text: str) -> str:
+    if text.strip() not in ("", HF):
+        raise InputError(f"must be {HF} or empty")
+    return text.strip()
+
+
+def _owner_password(text: str) -> str:
+    if text and not 8 <= len(text) <= 200:
+        raise InputError("must have 8 to 200 characters")
+    return text
+
+
 def _folder(text: str) -> Path:
     return Path(text).expanduser().resolve()
 
@@ -105,11 +127,31 @@ class Settings:
     )
     device: str = field(default="auto", metadata=_how(_text, "cpu, cuda, cuda:0, mps or auto"))
     memory: str = field(default=AUTO, metadata=_how(_way, f"how weights are kept: {', '.join((AUTO, *WAYS))}"))
+    compile: bool = field(
+        default=False,
+        metadata=_how(
+            _flag,
+            "compile the model's blocks: a first image takes a minute or more longer, the next less; not on ZeroGPU",
+        ),
+    )
     data_dir: Path = field(default=Path("outputs"), metadata=_how(_folder, "folder for what the app keeps"))
     studies: str = field(
         default="",
         metadata=_how(
             _text, "reader studies: SQLite file or postgresql:// URL; empty for studies.sqlite in the data folder"
+        ),
+    )
+    feedback: str = field(
+        default="",
+        metadata=_how(
+            _feedback,
+            "where ratings are kept: a folder, hf://datasets/OWNER/NAME or none; empty for feedback in the data folder",
+        ),
+    )
+    images_per_hour: int = field(
+        default=0,
+        metadata=_how(
+            _whole(0, 10_000), "images that a visitor may draw in an hour, and classify ten times that; 0 for no limit"
         ),
     )
     queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
@@ -123,6 +165,21 @@ class Settings:
         metadata=_how(_text, "path under which a proxy serves the page, such as /dermaflux", "GRADIO_ROOT_PATH"),
     )
     password: str = field(default="", metadata=_how(_text, "what visitors must give to see the page; empty for none"))
+    login: str = field(
+        default="", metadata=_how(_login, "hf: visitors log in with Hugging Face, on a Space only; empty for no login")
+    )
+    allowed: str = field(
+        default="",
+        metadata=_how(
+            _text, "with a login, users and organisations that may see the page, separated by commas; empty for all"
+        ),
+    )
+    owner_password: str = field(
+        default="",
+        metadata=_how(
+            _owner_password, "what the owner of reader studies gives to use the tab Study; empty for no such tab"
+        ),
+    )
     mcp: bool = field(default=False, metadata=_how(_flag, "serve the API endpoints as MCP tools too"))
     share: bool = field(default=False, metadata=_how(_flag, "make a public link through gradio"))
 
@@ -137,14 +194,16 @@ class Settings:
         return self.studies or str(self.data_dir / "studies.sqlite")
 
     @property
+    def ratings(self) -> str | None:
+        """Where visitors' ratings are kept: a folder, or hf://datasets/OWNER/NAME; None for nowhere."""
+        return None if self.feedback == "none" else self.feedback or str(self.data_dir / "feedback")
+
+    @property
     def offered(self) -> tuple[ModelSpec, ...]:
         """The models that visitors may load, that of the page first: every one where it is served to this machine
-        alone, on other pages those named by `models`; of several by one name the first."""
+        alone, on other pages those named by `models`; each once, and those of one name told apart."""
         others = (MODELS if self.alone else ()) if self.models == AUTO else names(self.models)
-        found = {}
-        for spec in (find_model(self.model, self.lora), *map(find_model, others)):
-            found.setdefault(spec.name, spec)
-        return tuple(found.values())
+        return told_apart((find_model(self.model, self.lora), *map(find_model, others)))
 
     @property
     def torch_device(self) -> str | None:
@@ -169,11 +228,37 @@ def from_env(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.
     return Settings(**values)
 
 
+def check_login(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse to start where a login would protect nothing. Raises InputError.
+
+    Outside a Space gradio only imitates it: every visitor would be logged in as the owner of the machine.
+    """
+    if settings.allowed and not settings.login:
+        raise InputError(f"--allowed needs --login {HF}: without a login nobody's name is known.")
+    if not settings.login:
+        return
+    if settings.password:
+        raise InputError("--login and --password exclude each other; choose one.")
+    if settings.mcp:
+        raise InputError(f"--mcp cannot be had with --login {HF}: a tool has no way to log in.")
+    if environ.get("SYSTEM") != "spaces" or not environ.get("SPACE_ID"):
+        raise InputError(
+            f"--login {HF} works on a Space of Hugging Face only; elsewhere it would be imitated and let anybody in. "
+            "Use --password here."
+        )
+    missing = [name for name in OAUTH if not environ.get(name)]
+    if missing:
+        raise InputError(f"--login {HF} needs “hf_oauth: true” at the head of the Space's README.md: no {missing[0]}.")
+    if not all(map(importlib.util.find_spec, ("authlib", "itsdangerous"))):
+        raise InputError(f"--login {HF} needs `pip install gradio[oauth]`, which a Space has of itself.")
+
+
 def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(text)
     except InputError as error:
-        raise InputError(f"{name} {error}, not “{text[:40]}”.") from None
+        given = "" if "password" in name.lower() else f", not “{text[:40]}”"
+        raise InputError(f"{name} {error}{given}.") from None
 
 
 def _parser() -> argparse.ArgumentParser:

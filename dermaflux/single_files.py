@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
 from dermaflux.errors import ModelUnavailable
-from dermaflux.models import SINGLE_FILES, single_files
+from dermaflux.model_files import SINGLE_FILES, single_files
 
 TOKENIZERS: Mapping[str, str] = {"tokenizer": "openai/clip-vit-large-patch14", "tokenizer_2": "google/t5-v1_1-xxl"}
 HEAD = 64

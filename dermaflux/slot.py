@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +11,7 @@ from dermaflux.memory import AUTO
 from dermaflux.models import ModelSpec
 
 if TYPE_CHECKING:
+    from dermaflux.downloads import Progress
     from dermaflux.generator import Generator
 
 Loaded = TypeVar("Loaded")
@@ -31,12 +32,13 @@ class GeneratorSlot:
         self,
         choice: Choice,
         load: "Callable[[Choice], Generator]",
-        fetch: Callable[[Choice], object] = lambda choice: None,
+        fetch: Callable[[Choice], "Iterator[Progress]"] = lambda choice: iter(()),
     ):
         """load: gives the generator of a choice, or raises ModelUnavailable, after which the next use tries again.
-        fetch: brings here what `load` will read; it may take long, and refuses before anything is given up."""
-        self.choice, self.loaded = choice, None
-        self._load, self._fetch, self._lock = load, fetch, threading.RLock()
+        fetch: brings here what `load` will read, telling how far it is; to be called before `exchange`. It refuses
+        before anything is given up, and closing it ends it."""
+        self.choice, self.loaded, self.fetch = choice, None, fetch
+        self._load, self._lock = load, threading.RLock()
 
     @property
     def spec(self) -> ModelSpec:
@@ -54,7 +56,6 @@ class GeneratorSlot:
 
         Raises ModelUnavailable; then the former choice stands, to be loaded again when it is next asked for.
         """
-        self._fetch(choice)
         with self._lock:
             if self.loaded is not None and self._only_lora_changes(choice):
                 self._change_lora(choice.spec)

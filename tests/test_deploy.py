@@ -1,13 +1,12 @@
 """A Space is checked before anything is sent, and then made through the Hub's own interface."""
 
-import base64
 import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import hub_in_place
 import pytest
-from huggingface_hub import HfApi
+from hub_in_place import api
+from huggingface_hub import HfApi, RepoCard
 from typer.testing import CliRunner
 
 from dermaflux import cli, deploy
@@ -29,64 +28,10 @@ short_description: Draws
 """
 
 
-class Hub(BaseHTTPRequestHandler):
-    """The part of the Hub that a deployment needs; keeps what it is sent, and refuses at `refused` with `status`."""
-
-    seen, files, deleted, refused, status = [], {}, set(), "", 0
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-        self.seen.append((self.path, body))
-        if self.refused and self.refused in self.path:
-            return self.answer({"error": "no"}, self.status)
-        if "/preupload/" in self.path:
-            asked = json.loads(body)["files"]
-            modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in asked]
-            return self.answer({"files": modes})
-        if "/commit/" in self.path:
-            for line in map(json.loads, body.splitlines()):
-                if line["key"] == "deletedFile":
-                    self.deleted.add(line["value"]["path"])
-                if line["key"] == "file":
-                    self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            return self.answer(
-                {"commitUrl": "https://huggingface.co/spaces/o/n/commit/1", "commitOid": "1", "success": True}
-            )
-        if "/hardware" in self.path:
-            hardware = json.loads(body)["flavor"]
-            return self.answer({"stage": "BUILDING", "hardware": {"current": None, "requested": hardware}})
-        if "/variables" in self.path:
-            return self.answer({})
-        self.answer({"url": "https://huggingface.co/spaces/o/n", "name": "o/n", "id": "1"})
-
-    def do_PUT(self):
-        self.seen.append((self.path, self.rfile.read(int(self.headers["Content-Length"] or 0))))
-        self.answer({"private": True})
-
-    def do_GET(self):
-        if "/tree/" in self.path:
-            there = ("dermaflux/gone.py", "dermaflux/__init__.py", "notes.txt")
-            return self.answer([{"type": "file", "oid": "1", "size": 1, "path": path} for path in there])
-        self.answer({"error": "Repository not found"}, 404)
-
-    def answer(self, content: dict | list, status: int = 200) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture
 def hub():
-    server = HTTPServer(("127.0.0.1", 0), type("Answering", (Hub,), {"seen": [], "files": {}, "deleted": set()}))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
+    with hub_in_place.serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -112,10 +57,6 @@ def root(tmp_path):
 
 SENT = {"README.md", "LICENSE", "app.py", "requirements.txt", "dermaflux/__init__.py", "dermaflux/ui/style.css"}
 SENT |= {"assets/nano/card.md"}
-
-
-def api(hub: HTTPServer) -> HfApi:
-    return HfApi(endpoint=f"http://127.0.0.1:{hub.server_port}", token="hf_test")
 
 
 def test_a_deployment_makes_the_space_sets_the_model_and_sends_only_what_it_needs(hub, root):
@@ -171,6 +112,53 @@ def test_front_matter_that_the_hub_refuses_is_named_before_anything_is_sent(hub,
     with pytest.raises(InputError, match=re.escape(said)):
         deploy.run(planned, api(hub), root)
     assert not hub.RequestHandlerClass.seen
+
+
+def test_settings_of_the_page_become_variables_and_a_login_stands_in_the_front_matter(hub, root):
+    given = ["login=hf", "allowed=clinic", "images-per-hour=20", "feedback=hf://datasets/o/ratings"]
+    planned = deploy.plan("o/n", "cpu-basic", "nano", private=False, others=given, root=root)
+    assert not planned.problems and planned.secrets == ("HF_TOKEN",)
+    deploy.run(planned, api(hub), root)
+    sent = [json.loads(body) for path, body in hub.RequestHandlerClass.seen if path.endswith("/variables")]
+    assert {one["key"]: one["value"] for one in sent} == {
+        "DERMAFLUX_MODEL": "nano",
+        "DERMAFLUX_LOGIN": "hf",
+        "DERMAFLUX_ALLOWED": "clinic",
+        "DERMAFLUX_IMAGES_PER_HOUR": "20",
+        "DERMAFLUX_FEEDBACK": "hf://datasets/o/ratings",
+    }
+    readme = hub.RequestHandlerClass.files["README.md"].decode()
+    assert RepoCard(readme).data.to_dict() == RepoCard(README).data.to_dict() | {"hf_oauth": True}
+    assert readme.endswith("# A page\n") and (root / "README.md").read_text() == README
+    assert deploy.with_login(readme) == readme
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("colour=red", "no setting"),
+        ("model=flux1-dev", "no setting"),
+        ("password=x", "as a secret"),
+        ("images_per_hour=many", "DERMAFLUX_IMAGES_PER_HOUR must be a whole number"),
+        ("login=google", "DERMAFLUX_LOGIN must be hf"),
+        ("allowed=clinic", "login=hf"),
+        ("feedback=https://x", "hf://datasets/OWNER/NAME"),
+    ],
+)
+def test_a_setting_that_the_page_would_refuse_is_refused_before_anything_is_sent(root, given, said):
+    with pytest.raises(InputError, match=said):
+        deploy.plan("o/n", "cpu-basic", "nano", private=False, others=[given], root=root)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [([], "A restart of the Space empties"), (["feedback=/data/feedback"], "a bucket is mounted that holds /data/fee")],
+)
+def test_where_ratings_would_not_outlive_a_restart_that_is_noted(root, given, said):
+    notes = deploy.plan("o/n", "cpu-basic", "nano", private=False, others=given, root=root).notes
+    assert any(said in one for one in notes)
+    kept = deploy.plan("o/n", "cpu-basic", "nano", private=False, others=["feedback=hf://datasets/o/n"], root=root)
+    assert not any("restart" in one for one in kept.notes)
 
 
 def test_without_a_network_that_is_said(root):

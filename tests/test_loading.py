@@ -65,7 +65,7 @@ def hub(monkeypatch, tmp_path):
         (403, "GatedRepo", "hf_x", r"the account of your token has no access"),
         (404, "RepoNotFound", "hf_x", r"no such repository"),
         (401, "", None, r"answered 401.*HF_TOKEN"),
-        (500, "", None, r"cannot be reached.*goes on"),
+        (500, "", None, r"cannot be reached.*whole are kept"),
     ],
 )
 def test_what_the_hub_refuses_is_said_with_the_way_out(hub, monkeypatch, status, code, token, said):
@@ -82,12 +82,16 @@ def test_a_dead_network_is_said(hub):
         the_hub.fetch(FLUX)
 
 
-def test_a_full_disk_is_said_with_the_size_and_that_it_resumes(monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("Data processing error: No space left on device")],
+)
+def test_a_full_disk_is_said_with_the_size_and_that_what_is_whole_is_kept(monkeypatch, error):
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(the_hub, "snapshot_download", full)
-    with pytest.raises(ModelUnavailable, match=r"disk is full. It needs about 3[12] GB .* goes on"):
+    with pytest.raises(ModelUnavailable, match=r"disk is full. It needs about 3[12] GB .* whole are kept"):
         the_hub.fetch(FLUX)
 
 

@@ -74,6 +74,22 @@ def test_visitors_may_load_every_model_where_they_are_alone_and_elsewhere_those_
     assert [spec.name for spec in from_env(argv, {}).offered] == offered
 
 
+def test_folders_of_one_name_are_offered_by_different_names(tmp_path):
+    for place in ("a/flux", "b/flux", "c/checkpoints"):
+        (tmp_path / place).mkdir(parents=True)
+        for part in ("transformer", "vae", "tokenizer_2") if "flux" in place else ():
+            (tmp_path / place / part).mkdir()
+            name = "tokenizer_config.json" if part == "tokenizer_2" else "config.json"
+            (tmp_path / place / part / name).write_text("{}")
+        (tmp_path / place / ("model_index.json" if "flux" in place else "flux1-dev.safetensors")).write_text("{}")
+    folders = [str(tmp_path / place) for place in ("a/flux", "b/flux", "c/checkpoints")]
+    offered = from_env(["--model", folders[0], "--models", ",".join([*folders, "nano", "flux1-dev"])], {}).offered
+    names = ["flux (a/flux)", "flux (b/flux)", "flux1-dev (checkpoints)", "nano", "flux1-dev"]
+    assert [spec.name for spec in offered] == names
+    assert [spec.source for spec in offered[:3]] == folders and len({spec.title for spec in offered}) == 5
+    assert from_env(["--model", folders[1]], {}).offered[0].name == "flux"
+
+
 def test_the_app_ends_with_a_sentence_and_status_2_for_a_bad_setting():
     environ = os.environ | {"DERMAFLUX_PORT": "seven"}
     run = subprocess.run([sys.executable, "app.py"], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60)

@@ -89,18 +89,13 @@ def test_after_a_failure_the_former_model_is_there_when_it_is_asked_for(slot, sp
     assert [choice.spec.name for choice in loads.chosen] == ["tiny", "missing", "tiny"]
 
 
-def test_what_cannot_be_fetched_costs_nothing(slot, spec):
+def test_fetching_gives_nothing_up(slot, spec):
     former, _ = slot
     generator = former()
-
-    def fails(choice):
-        raise ModelUnavailable("There is no network.")
-
-    guarded = GeneratorSlot(former.choice, lambda choice: generator, fails)
-    assert guarded() is generator
-    with pytest.raises(ModelUnavailable):
-        guarded.exchange(Choice(replace(spec, name="other")))
-    assert guarded.loaded is generator and pixels(generator).size
+    coming = GeneratorSlot(former.choice, lambda choice: generator, lambda choice: iter([choice.spec.name]))
+    assert coming() is generator
+    assert list(coming.fetch(Choice(replace(spec, name="other")))) == ["other"]
+    assert coming.loaded is generator and coming.spec is spec and pixels(generator).size
 
 
 def test_a_run_left_unfinished_does_not_keep_the_old_model(slot, spec):

@@ -47,13 +47,15 @@ def test_a_form_is_worded_and_stays_in_step(tiny_generator, tmp_path):
     assert 'role="status"' in note
 
 
-def test_an_image_is_described_without_and_with_the_label(tiny_generator, tmp_path):
+def test_an_image_is_described_without_and_with_the_label(tiny_generator, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     _, found = listeners(tiny_generator, describer=str(tiny_llama.describer(tmp_path)))
     Image.fromarray(phantom.draw(LESION, 0).image).save(tmp_path / "a.png")
     answers = found["describe"]({"path": str(tmp_path / "a.png")}, "malignant")
     assert len(answers) == 2 and all(answers)
-    with pytest.raises(gr.Error, match="Choose an image first"):
-        found["describe"](None, "benign")
+    for other in (None, {"path": "/elsewhere/lesion.png"}):
+        with pytest.raises(gr.Error, match="Choose an image first"):
+            found["describe"](other, "benign")
 
 
 def test_a_model_that_cannot_be_loaded_is_said_and_the_template_stays(tiny_generator, tmp_path):

@@ -1,6 +1,7 @@
 """The menu of models: what is offered, what is said, and what follows."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -16,9 +17,9 @@ from dermaflux.ui.context import Context, Suited
 SERVED = dict(host="0.0.0.0")
 
 
-def page(load=lambda choice: pytest.fail("nothing is loaded here"), **settings):
+def page(load=lambda choice: pytest.fail("nothing is loaded here"), fetch=lambda choice: iter(()), **settings):
     """The context, the menu and its listeners by name, of a page whose model is nano; one text follows the model."""
-    slot = GeneratorSlot(Choice(MODELS["nano"]), load)
+    slot = GeneratorSlot(Choice(MODELS["nano"]), load, fetch)
     context = Context(Settings(**settings), slot, lambda: pytest.fail("not needed here"))
     with gr.Blocks(analytics_enabled=False) as app:
         chooser, title = model.build(context), gr.HTML()
@@ -70,7 +71,8 @@ def test_an_open_page_follows_what_another_visitor_loaded(tiny_generator):
     context, _, listeners = page(load=lambda choice: tiny_generator)
     known = context.generator.choice
     assert listeners["look"](known) == [gr.skip()] * 6
-    *_, last = listeners["load"]("nano", "none", AUTO)
+    *_, (*_, chosen) = listeners["fetch"]("nano", "none", AUTO)
+    *_, last = listeners["load"](chosen)
     assert last[2] == context.generator.choice != known
     seen, name, _, kept, said, title = listeners["look"](known)
     assert (seen, name, kept, title) == (context.generator.choice, "nano", AUTO, MODELS["nano"].title)
@@ -82,6 +84,34 @@ def test_a_failure_is_said_and_the_button_given_back():
         raise ModelUnavailable("The disk is full.")
 
     _, _, listeners = page(load=fails)
-    *_, (status, button, *rest) = listeners["load"]("flux1-schnell", "none", AUTO)
+    *_, (status, button, *rest) = listeners["load"](Choice(MODELS["flux1-schnell"]))
     assert "stays in use. The disk is full." in status and button.interactive
     assert rest == [gr.skip()] * 2
+    *_, (status, button, stop, task) = page(fetch=fails)[2]["fetch"]("flux1-schnell", "none", AUTO)
+    assert "stays in use. The disk is full." in status and button.interactive and not stop.interactive and task is None
+    assert list(listeners["load"](None)) == [[gr.skip()] * 4]
+
+
+def test_a_download_tells_how_far_it_is_and_can_be_stopped():
+    ended = []
+
+    def comes(choice):
+        try:
+            for done in range(1, 9):
+                yield SimpleNamespace(done=done * 2**30, total=8 * 2**30)
+        finally:
+            ended.append(choice.spec.name)
+
+    _, _, listeners = page(fetch=comes)
+    run = listeners["fetch"]("flux1-schnell", "none", AUTO)
+    (_, load, stop, _), _, (status, *_) = (next(run) for _ in range(3))
+    assert stop.interactive and not load.interactive
+    assert "Downloading FLUX.1-schnell: 2.00 of 8.00 GB" in status
+    run.close()
+    assert ended == ["flux1-schnell"]
+    status, load, stop, task = listeners["stopped"]("fetching")
+    assert "whole are kept" in status and load.interactive and not stop.interactive and task is None
+    assert "Too many visitors" in listeners["stopped"]("asked")[0]
+    assert listeners["stopped"](None) == [gr.skip()] * 4
+    *_, last = listeners["fetch"]("flux1-schnell", "none", AUTO)
+    assert last[-1].spec.name == "flux1-schnell" and listeners["stopped"](last[-1]) == [gr.skip()] * 4

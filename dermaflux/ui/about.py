@@ -5,6 +5,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from dermaflux import __version__
+from dermaflux.feedback import dataset, described
 from dermaflux.lesion import BANDS
 from dermaflux.memory import AUTO
 from dermaflux.models import MODELS, ModelSpec
@@ -27,10 +28,9 @@ ABCD features that dermatologists use, and synthetic images serve to study and t
 ## Your images
 
 Drawn and uploaded images stay on the machine that runs this page, are kept while the page is open, and are deleted on
-a schedule after that. Nothing is sent to anyone else, and no usage statistics are collected.
+a schedule after that. They are sent to nobody, and no usage statistics are collected.
 Do not upload identifiable images.
 """
-
 
 MODELS_HEAD = """
 ## Models
@@ -43,12 +43,24 @@ offers; nothing is downloaded before. What each would take on this machine as it
 def build(context: Context, tab: gr.Tab) -> Suited:
     """Lay out the tab; call it inside `tab`."""
     with gr.Column(elem_id="df-about"):
-        gr.Markdown(f"**{NOTICE}**\n{WHAT}")
+        gr.Markdown(f"**{NOTICE}**\n{WHAT}\n{_ratings(context)}")
         loaded = gr.Markdown(_loaded(context.spec))
         models = gr.Markdown(_models(lambda spec: ""))
         gr.Markdown(f"{_score()}\n\nDermaFlux {__version__}, licence Apache-2.0.")
     tab.select(lambda: _models(_outlook(context)), None, models, queue=False, show_progress="hidden", **PRIVATE)
     return Suited([loaded], lambda spec: [_loaded(spec)])
+
+
+def _ratings(context: Context) -> str:
+    """Where ratings are kept, for visitors: the folder's name is told only to who sits at the machine."""
+    place, alone = context.settings.ratings, context.settings.alone
+    if context.ratings is None or place is None:
+        return ""
+    where = described(place) if alone or dataset(place) else "a folder of the machine that runs this page"
+    return (
+        f"Where you rate an image, your score and remark are kept with its recipe in {where}; not who you are, nor "
+        "your address."
+    )
 
 
 def _loaded(spec: ModelSpec) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import islice
@@ -91,24 +92,30 @@ def _classify_all(context: Context) -> Callable:
         yield (), to_html(()), "Reading the files …"
         files = [Path(path) for path in paths]
         total = None if any(file.suffix.lower() == ".zip" for file in files) else len(files)
-        for rows in classify_files(files, context.classifier()):
+        for rows in classify_files(files, context.classifier(), context.limits.judging):
             progress((len(rows), total), desc="Classifying", unit="images")
             yield rows, to_html(rows), _summary(rows)
 
     return run
 
 
-def classify_files(paths: Sequence[Path], classifier: "Classifier") -> Iterator[tuple[Row, ...]]:
+def classify_files(
+    paths: Sequence[Path],
+    classifier: "Classifier",
+    counted: Callable[[int], AbstractContextManager] = lambda count: nullcontext(),
+) -> Iterator[tuple[Row, ...]]:
     """Classify image files and the images in ZIPs; yields all rows so far, a few images more each time.
 
-    A file that fails has its row too. Raises InputError for more than MAX_FILES files or images.
+    A file that fails has its row too. counted: entered with the number of the next images, and may refuse them.
+    Raises InputError for more than MAX_FILES files or images.
     """
     rows: tuple[Row, ...] = ()
     images = ((Path(name).name, image) for name, image in opened(paths))
     while chunk := list(islice(images, CHUNK)):
         if len(paths) > MAX_FILES or len(rows) + len(chunk) > MAX_FILES:
             raise InputError(f"That is more than {MAX_FILES} images; classify them in several runs.")
-        rows += _classify_chunk(classifier, chunk)
+        with counted(len(chunk)):
+            rows += _classify_chunk(classifier, chunk)
         yield rows
 
 

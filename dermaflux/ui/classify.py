@@ -64,7 +64,7 @@ def build(context: Context) -> ClassifyTab:
 
     cards = [verdict_card, map_card, measured_card]
     run = Run(say(_run(context)), (image, requested, method, target), cards)
-    measure = Run(say(_measure_only), (image, requested), cards)
+    measure = Run(say(_measure_only(context)), (image, requested), cards)
     taken = [image, requested, *cards]
     raw = dict(preprocess=False, **PRIVATE)
     image.upload(say(_take), image, taken, show_progress="hidden", **raw)
@@ -141,11 +141,18 @@ def picture(value: dict | str | None) -> Image.Image:
 
 
 def _path(value: dict | str | None) -> Path:
-    """The file behind an image component's value, as gradio hands it over with or without preprocessing."""
+    """The file behind an image component's value, as gradio hands it over with or without preprocessing.
+
+    What a browser says of it is not believed: only files that were uploaded, or shown, are taken. Raises InputError.
+    """
     path = value.get("path") if isinstance(value, dict) else value
-    if not path:
+    if not path or (isinstance(value, dict) and not _uploaded(Path(path))):
         raise InputError(CHOOSE)
     return Path(path)
+
+
+def _uploaded(path: Path) -> bool:
+    return Path(get_upload_folder()).resolve() in path.resolve().parents
 
 
 def decode(path: Path) -> tuple[Image.Image, images.Provenance | None]:
@@ -154,7 +161,7 @@ def decode(path: Path) -> tuple[Image.Image, images.Provenance | None]:
     An upload in gradio's cache is overwritten by a PNG of its pixels, at most MAX_SIDE px wide or high, so that neither
     EXIF nor anything else hidden in it stays on disk; one that cannot be decoded is deleted. Raises InputError.
     """
-    uploaded = Path(get_upload_folder()).resolve() in path.resolve().parents
+    uploaded = _uploaded(path)
     try:
         image = images.open_untrusted(path)
     except InputError:
@@ -186,10 +193,11 @@ def _run(context: Context) -> Callable:
         path = _path(upload)
         image = images.open_untrusted(path)
         requested = recipe(path) or requested
-        found = appearance.measure(image)
-        classifier = context.classifier()
-        prediction = classifier.predict([image])[0]
-        explained = saliency.explain(classifier, image, method=method, target=target)
+        with context.limits.judging():
+            found = appearance.measure(image)
+            classifier = context.classifier()
+            prediction = classifier.predict([image])[0]
+            explained = saliency.explain(classifier, image, method=method, target=target)
         banner = verdict.synthetic(requested, prediction.decision) if requested else ""
         return (
             verdict.verdict(prediction, classifier.card, found, banner),
@@ -210,13 +218,17 @@ def _again(context: Context) -> Callable:
     return again
 
 
-def _measure_only(upload: Any, requested: images.Provenance | None) -> tuple[str, str, str]:
-    path = _path(upload)
-    image = images.open_untrusted(path)
-    requested = recipe(path) or requested
-    banner = verdict.synthetic(requested) if requested else ""
-    measured = _measured_card(image, appearance.measure(image), requested)
-    return verdict.not_classified(banner), verdict.no_maps(), measured
+def _measure_only(context: Context) -> Callable:
+    def run(upload: Any, requested: images.Provenance | None) -> tuple[str, str, str]:
+        path = _path(upload)
+        image = images.open_untrusted(path)
+        requested = recipe(path) or requested
+        banner = verdict.synthetic(requested) if requested else ""
+        with context.limits.judging():
+            measured = _measured_card(image, appearance.measure(image), requested)
+        return verdict.not_classified(banner), verdict.no_maps(), measured
+
+    return run
 
 
 def _measured_card(image: Image.Image, found: appearance.Appearance, requested: images.Provenance | None) -> str:
@@ -243,13 +255,15 @@ def _endpoints(context: Context) -> None:
             dermoscopic lesion, so that the rest means little; trained_on, what the classifier has learned from.
         """
         pixels, _ = decode(_path(image))
-        classifier = context.classifier()
-        prediction = classifier.predict([pixels])[0]
+        with context.limits.judging():
+            classifier = context.classifier()
+            prediction = classifier.predict([pixels])[0]
+            found = appearance.measure(pixels).found
         return {
             "p_malignant": prediction.p_malignant,
             "decision": prediction.decision,
             "threshold": classifier.card.operating_point.threshold,
-            "lesion_like": prediction.lesion_like and appearance.measure(pixels).found,
+            "lesion_like": prediction.lesion_like and found,
             "trained_on": classifier.card.trained_on,
         }
 
@@ -265,7 +279,9 @@ def _endpoints(context: Context) -> None:
             in degrees; lesion_share, the lesion's share of the frame, 0 to 1. Figures about a lesion are null, and its
             share 0, where none is found.
         """
-        found = appearance.measure(decode(_path(image))[0])
+        pixels, _ = decode(_path(image))
+        with context.limits.judging():
+            found = appearance.measure(pixels)
         row = {name: None if value == "" else value for name, value in appearance.row(found).items()}
         return row | {"colours": list(found.colours)}
 

@@ -99,7 +99,7 @@ def _runner(context: Context) -> Callable:
         still = [gr.skip()] * 5
         yield stage.status("Preparing the model.", 0), *still
         folder, paths = folders.new_folder(), []
-        for item in sweep.run(context.generator(), planned):
+        for item in context.limits.drawing(len(planned.cells), sweep.run(context.generator(), planned)):
             if isinstance(item, Progress):
                 yield progress(item), *still
                 continue

@@ -5,6 +5,7 @@ import inspect
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -14,9 +15,12 @@ from dermaflux.errors import DermaFluxError
 from dermaflux.models import ModelSpec
 from dermaflux.settings import Settings
 from dermaflux.slot import GeneratorSlot
+from dermaflux.ui.visitors import Limits
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
+    from dermaflux.feedback import Ratings
+    from dermaflux.study.store import Store
 
 NOTICE = "Research demonstration. Not a medical device; not for diagnosis. Do not upload identifiable images."
 SYNTHETIC = "Synthetic image, drawn by a model. It shows no patient."
@@ -38,11 +42,22 @@ log = logging.getLogger("dermaflux")
 
 @dataclass(frozen=True)
 class Context:
-    """Settings, the generator, which may be exchanged, and the classifier, a callable that loads once."""
+    """Settings, the generator, which may be exchanged, and the classifier, a callable that loads once.
+
+    ratings: opens where visitors' ratings are kept; None where they are not asked for any. studies: opens the store of
+    reader studies; None where there is none.
+    """
 
     settings: Settings
     generator: GeneratorSlot
     classifier: "Callable[[], Classifier]"
+    ratings: "Callable[[], Ratings] | None" = None
+    studies: "Callable[[], Store] | None" = None
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What a visitor may ask for in an hour."""
+        return Limits(self.settings)
 
     @property
     def spec(self) -> ModelSpec:

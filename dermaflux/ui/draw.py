@@ -106,12 +106,12 @@ def _runner(context: Context):
         if asked.randomise:
             first = secrets.randbelow(MAX_SEED + 1)
             asked = replace(asked, options=replace(asked.options, seeds=fields.seeds(first, len(asked.options.seeds))))
-        seeds = asked.options.seeds
+        seeds, drawn_first = asked.options.seeds, asked.source is not None and not varied
         cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
         kept, still = replace(kept, run=0), gr.skip()
         yield stage.status("Preparing the model.", 0), stage.show(cells), kept, still, still, seeds[0]
         folder = folders.new_folder()
-        for item in _items(context, asked, varied):
+        for item in context.limits.drawing(len(seeds) + drawn_first, _items(context, asked, varied)):
             if not hasattr(item, "provenance"):
                 cells = _previewed(cells, item)
                 yield _progress(item, len(seeds)), stage.show(cells), still, still, still, still

@@ -24,8 +24,10 @@ SETTINGS = (
     "size",
     "strength",
     "noise",
+    "first_block_cache",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
+_AS_GIVEN = ("guidance", "true_cfg", "lora_strength", "strength", "noise", "first_block_cache")
 _ZERO_COUNTS = ("asymmetry", "border")
 
 
@@ -116,7 +118,7 @@ def request(spec: ModelSpec, values: Sequence) -> Request:
         steps=whole("The number of steps", given["steps"]),
         size=whole("The size in pixels", given["size"]),
         negative=clean(given["negative"]) if given["negative"].strip() else "",
-        **{name: given[name] for name in ("guidance", "true_cfg", "lora_strength", "strength", "noise")},
+        **{name: given[name] for name in _AS_GIVEN},
     )
     return Request(text, attributes, options, given["randomise"], source)
 

@@ -172,12 +172,12 @@ def surprised(seed: int) -> list:
 def restored(generator: "Generator", recipe: Provenance) -> list:
     """The form with the description and every setting of `recipe`, saying what stands in the way of the same pixels."""
     spec, hashes = generator.spec, (generator.model_hash, generator.adapter.hash)
-    if recipe.model != spec.name:
-        said = [f"Restored, but drawn with {recipe.model}; the loaded {spec.name} will draw another image."]
-    elif (recipe.model_hash, recipe.lora_hash) != hashes:
-        said = ["Restored, but drawn with other weights than the loaded ones, which will draw another image."]
-    else:
+    if (recipe.model_hash, recipe.lora_hash) == hashes:
         said = ["Restored. Drawn as it stands, it gives the same pixels."]
+    elif recipe.model != spec.name:
+        said = [f"Restored, but drawn with {recipe.model}; the loaded {spec.name} will draw another image."]
+    else:
+        said = ["Restored, but drawn with other weights than the loaded ones, which will draw another image."]
     if recipe.source is not None:
         said.append("This image is a variation: its source is drawn again first, then varied.")
     settings = dict(zip(fields.SETTINGS, fields.to_settings(recipe), strict=True))

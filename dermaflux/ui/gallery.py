@@ -6,7 +6,7 @@ from html import escape
 import gradio as gr
 
 from dermaflux.images import Provenance, bundle, read_provenance
-from dermaflux.ui import draw, folders, stage
+from dermaflux.ui import draw, folders, rating, stage
 from dermaflux.ui.context import ANSWER, MODEL_EVENT, PRIVATE, ClassifyTab, Context, Run, say
 from dermaflux.ui.form import Form, restored
 
@@ -27,14 +27,15 @@ class GalleryArea:
     vary: gr.Button
     classify: gr.Button
     measure: gr.Button
+    rating: rating.RatingArea | None
 
     @property
     def panel(self) -> list:
         return [self.recipe, self.png, self.zip, self.use, self.vary, self.classify, self.measure]
 
 
-def build(form: Form) -> GalleryArea:
-    """Lay out the gallery and the recipe panel, below form and stage."""
+def build(context: Context, form: Form) -> GalleryArea:
+    """Lay out the gallery, the recipe panel and the rating, below form and stage."""
     gr.HTML('<h2 class="df-heading">Your images</h2><p class="df-hint">Kept while this page is open.</p>')
     gallery = gr.Gallery(
         label="Your images",
@@ -52,6 +53,7 @@ def build(form: Form) -> GalleryArea:
     with gr.Row(elem_classes="df-recipe-row"):
         with gr.Column(scale=7, min_width=300):
             recipe = gr.HTML(PLACEHOLDER, elem_id="df-recipe")
+            rated = rating.build(context)
         with gr.Column(scale=5, min_width=280, elem_classes="df-recipe-actions"):
             off = dict(interactive=False)
             with gr.Row():
@@ -66,12 +68,17 @@ def build(form: Form) -> GalleryArea:
                 vary = gr.Button("Vary this image", elem_id="df-vary", **off)
             gr.HTML('<p class="df-hint">A variation follows the description and settings in the form.</p>')
             hidden = gr.DownloadButton("ZIP file", elem_id="df-zip-file", elem_classes="df-hidden")
-    return GalleryArea(gallery, recipe, png, archive, hidden, use, vary, classify, measure)
+    return GalleryArea(gallery, recipe, png, archive, hidden, use, vary, classify, measure, rated)
 
 
 def shown(area: draw.DrawArea, images: GalleryArea) -> Run:
-    """What shows the recipe of the selected image."""
-    return Run(say(_panel), [area.selected], images.panel)
+    """What shows the recipe of the selected image, and the visitor's rating of it."""
+    panel = Run(say(_panel), [area.selected], images.panel)
+    if images.rating is None:
+        return panel
+    rated = images.rating.shown(area.selected)
+    both = lambda path, given: (*panel.fn(path), *rated.fn(path, given))
+    return Run(both, rated.inputs, [*panel.outputs, *rated.outputs])
 
 
 def wire(context: Context, form: Form, area: draw.DrawArea, images: GalleryArea) -> None:
@@ -82,6 +89,8 @@ def wire(context: Context, form: Form, area: draw.DrawArea, images: GalleryArea)
     images.use.click(
         say(lambda path: restored(context.generator(), read_provenance(path))), area.selected, form.everything, **ANSWER
     )
+    if images.rating:
+        rating.wire(context, images.rating, area.selected)
     images.zip.click(say(_bundle), area.kept, images.zip_file, **ANSWER).success(None, None, None, js=CLICK_ZIP)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -17,8 +18,15 @@ from dermaflux.ui import stage
 from dermaflux.ui.context import LIVE, MODEL_EVENT, PRIVATE, Context, Suited, say, sentence
 from dermaflux.ui.runs import OFF, ON, QUIET
 
+if TYPE_CHECKING:
+    from dermaflux.downloads import Progress
+
 OWN, NONE = "own", "none"
 LOOK_EVERY = 15.0
+ASKED, FETCHING = "asked", "fetching"
+STOPPED = "The download is stopped. Files that came whole are kept; Load goes on with the others."
+DOWNLOAD_EVENT = dict(concurrency_id="downloads", concurrency_limit=1)
+"""Keyword arguments of a listener that downloads: beside the model's events, so that the model in use can be used."""
 BUSY = "Too many visitors wait for the model. Try again in a moment."
 
 
@@ -31,6 +39,7 @@ class Chooser:
     memory: gr.Dropdown
     facts: gr.HTML
     load: gr.Button
+    stop: gr.Button
     status: gr.HTML
 
     @property
@@ -57,6 +66,7 @@ def build(context: Context) -> Chooser | None:
             ),
             facts=gr.HTML(facts(spec), elem_id="df-facts"),
             load=gr.Button("Load", elem_id="df-load", min_width=120),
+            stop=gr.Button("Stop the download", elem_id="df-load-stop", interactive=False, min_width=120),
             status=gr.HTML(stage.status("In use."), elem_id="df-load-status"),
         )
     return chooser
@@ -66,7 +76,7 @@ def wire(context: Context, app: gr.Blocks, chooser: Chooser, suited: Sequence[Su
     """Connect the menu; what `suited` names follows the model in use, on every page, within LOOK_EVERY seconds."""
     components = [component for one in suited for component in one.components]
     follow = lambda: [value for one in suited for value in one.values(context.spec)]
-    seen = gr.State(context.generator.choice)
+    seen, task = gr.State(context.generator.choice), gr.State(None)
     own, still = [seen, *chooser.inputs, chooser.facts], [gr.skip()] * (len(components) + 1)
 
     def tell(*chosen) -> str:
@@ -78,18 +88,42 @@ def wire(context: Context, app: gr.Blocks, chooser: Chooser, suited: Sequence[Su
         worn = OWN if spec.lora else NONE
         return gr.Dropdown(choices=_loras(context, spec), value=worn), tell(name, worn, kept)
 
-    def load(name: str, worn: str, kept: str, progress=gr.Progress(track_tqdm=True)) -> Iterator[list]:  # noqa: B008
+    def fetch(name: str, worn: str, kept: str) -> Iterator[list]:
+        """Values of status, both buttons and the task, which in the end is what to load, or none."""
         try:
             choice = _choice(context, name, worn, kept)
+            yield [stage.status(f"Looking for {choice.spec.title}.", 0), OFF, ON, FETCHING]
+            for progress in context.generator.fetch(choice):
+                share = progress.done / progress.total if progress.total else 0
+                yield [stage.status(_coming(choice.spec, progress), share), *[gr.skip()] * 3]
+            yield [stage.status("Waiting for the model.", 0), OFF, OFF, choice]
+        except Exception as error:
+            yield [refuse(error), ON, OFF, None]
+
+    def load(choice: Choice | str | None) -> Iterator[list]:
+        if not isinstance(choice, Choice):
+            yield [gr.skip(), gr.skip(), *still]
+            return
+        try:
             yield [stage.status(f"Loading {choice.spec.title}.", 0), OFF, *still]
             used = context.generator.exchange(choice)
-            said = [f"{choice.spec.title} is in use. {used.plan.sentence}", used.adapter.warning]
+            said = [f"{choice.spec.title} is in use. {used.plan.sentence}", used.adapter.warning, used.remark]
             yield [stage.status(" ".join(filter(None, said))), ON, choice, *follow()]
         except Exception as error:
-            refused = sentence(error)
-            gr.Warning(refused.message, title=refused.title)
-            kept = f"{context.spec.title} stays in use. " if isinstance(error, ModelUnavailable) else ""
-            yield [stage.status(f"{kept}{refused.message}"), ON, *still]
+            yield [refuse(error), ON, *still]
+
+    def refuse(error: Exception) -> str:
+        refused = sentence(error)
+        gr.Warning(refused.message, title=refused.title)
+        kept = f"{context.spec.title} stays in use. " if isinstance(error, ModelUnavailable) else ""
+        return stage.status(f"{kept}{refused.message}")
+
+    def stopped(task: Choice | str | None) -> list:
+        """A download that was stopped, or found no place, has not said so itself, nor given back the buttons."""
+        if task not in (ASKED, FETCHING):
+            return [gr.skip()] * 4
+        said = BUSY if task == ASKED else f"{context.spec.title} stays in use. {STOPPED}"
+        return [stage.status(said), ON, OFF, None]
 
     def look(known: Choice) -> list:
         choice = context.generator.choice
@@ -100,18 +134,17 @@ def wire(context: Context, app: gr.Blocks, chooser: Chooser, suited: Sequence[Su
 
     chooser.model.input(say(turn), chooser.inputs, [chooser.lora, chooser.facts], **LIVE)
     gr.on([chooser.lora.input, chooser.memory.input], say(tell), chooser.inputs, chooser.facts, **LIVE)
-    asked = chooser.load.click(
-        lambda: (stage.status("Waiting for the model.", 0), OFF), None, [chooser.status, chooser.load], **QUIET
-    ).then(
-        load,
-        chooser.inputs,
-        [chooser.status, chooser.load, seen, *components],
-        show_progress="full",
-        show_progress_on=chooser.status,
-        **MODEL_EVENT,
-        **PRIVATE,
+    at_hand = [chooser.status, chooser.load, chooser.stop, task]
+    began = [stage.status("Waiting for the model.", 0), OFF, OFF, ASKED]
+    fetched = chooser.load.click(lambda: began, None, at_hand, **QUIET).then(
+        fetch, chooser.inputs, at_hand, show_progress="hidden", **DOWNLOAD_EVENT, **PRIVATE
     )
-    asked.failure(lambda: (stage.status(BUSY), ON), None, [chooser.status, chooser.load], **QUIET)
+    used = [chooser.status, chooser.load, seen, *components]
+    loaded = fetched.success(load, task, used, show_progress="hidden", **MODEL_EVENT, **PRIVATE)
+    for ended in (fetched.then, fetched.failure):
+        ended(stopped, task, at_hand, **QUIET)
+    chooser.stop.click(None, None, None, cancels=fetched, queue=False, **PRIVATE)
+    loaded.failure(lambda: [stage.status(BUSY), ON, OFF, None], None, at_hand, **QUIET)
     for happens in (app.load, gr.Timer(LOOK_EVERY).tick):
         happens(look, seen, [*own, *components], **QUIET)
 
@@ -125,6 +158,11 @@ def facts(spec: ModelSpec, expected: str = "") -> str:
     lora = f"<p>LoRA: {escape(spec.lora.title)}, {escape(spec.lora.licence)}.</p>" if spec.lora else ""
     needs = f"<p>Download: {download(spec)}. {escape(expected)}</p>"
     return f'<div class="df-hint" role="status" aria-live="polite"><p>{title}{gated}</p>{lora}{needs}</div>'
+
+
+def _coming(spec: ModelSpec, progress: "Progress") -> str:
+    so_far = f": {progress.done / memory.GB:.2f} of {progress.total / memory.GB:.2f} GB" if progress.total else ""
+    return f"Downloading {spec.title}{so_far}. The model in use can be used meanwhile."
 
 
 def download(spec: ModelSpec) -> str:

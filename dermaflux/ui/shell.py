@@ -5,15 +5,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
-from dermaflux.settings import Settings
+from dermaflux.settings import Settings, names
 from dermaflux.slot import GeneratorSlot
-from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, review, sweep, theme
+from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, owner, review, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
 from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
+from dermaflux.ui.gate import Gate
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
+    from dermaflux.feedback import Ratings
     from dermaflux.study.store import Store
 
 HEADER = f"""
@@ -25,9 +28,14 @@ def build_app(
     settings: Settings,
     generator: GeneratorSlot,
     classifier: "Callable[[], Classifier]",
+    ratings: "Callable[[], Ratings] | None" = None,
+    studies: "Callable[[], Store] | None" = None,
 ) -> gr.Blocks:
-    """The whole page; `generator` and `classifier` are called when first needed."""
-    context = Context(settings, generator, classifier)
+    """The whole page; `generator`, `classifier`, `ratings` and `studies` are called when first needed.
+
+    Without `ratings` visitors are not asked to rate images; the tab of `studies` is for whoever has their password.
+    """
+    context = Context(settings, generator, classifier, ratings, studies)
     app = gr.Blocks(
         title="DermaFlux",
         analytics_enabled=False,
@@ -36,6 +44,9 @@ def build_app(
     )
     with app:
         gr.HTML(HEADER, elem_id="df-header")
+        if settings.login:
+            with gr.Row():
+                gr.LoginButton(size="sm", scale=0, min_width=220, elem_id="df-login")
         with gr.Tabs(elem_id="df-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Draw", id="draw"):
                 described, area, images, chooser = _draw_tab(context)
@@ -44,6 +55,9 @@ def build_app(
             with gr.Tab("Classify", id="classify"):
                 judged = classify.build(context)
                 llama.build_describer(context, judged.image)
+            if settings.owner_password and studies:
+                with gr.Tab(owner.TITLE, id="study"):
+                    owner.build(context, tabs)
             with gr.Tab("About", id="about") as told:
                 suited.append(about.build(context, told))
         if chooser:
@@ -61,7 +75,7 @@ def _draw_tab(context: Context) -> tuple[form.Form, draw.DrawArea, gallery.Galle
             chooser = model.build(context)
         with gr.Column(scale=6, min_width=320, elem_classes="df-side"):
             area = draw.build(context, described)
-    images = gallery.build(described)
+    images = gallery.build(context, described)
     draw.wire(context, described, area, images.gallery, images.vary, gallery.shown(area, images))
     gallery.wire(context, described, area, images)
     return described, area, images, chooser
@@ -83,7 +97,10 @@ def launch_options(settings: Settings, studies: "Callable[[], Store] | None" = N
         max_file_size=settings.max_upload_mb * 2**20,
         mcp_server=settings.mcp,
         share=settings.share,
-        app_kwargs={"routes": review.routes(studies)} if studies else {},
+        app_kwargs=dict(
+            routes=review.routes(studies) if studies else [],
+            middleware=[Middleware(Gate, allowed=names(settings.allowed))] if settings.login else [],
+        ),
     )
 
 

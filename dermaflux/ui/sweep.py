@@ -170,7 +170,7 @@ def _runner(context: Context) -> Callable:
         off = gr.DownloadButton(interactive=False)
         yield stage.status("Preparing the model.", 0), table.grid(plan, {}), swept, off, _held(context, values)
         folder = folders.new_folder()
-        for item in sweep.run(context.generator(), plan):
+        for item in context.limits.drawing(len(plan.cells), sweep.run(context.generator(), plan)):
             if isinstance(item, Progress):
                 yield compare.progress(item), still, still, still, still
                 continue

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import torch
 from gradio_client import Client, handle_file
@@ -28,12 +29,13 @@ sys.path.insert(0, str(ROOT))
 from dermaflux import saliency  # noqa: E402
 from dermaflux.caption import caption, read  # noqa: E402
 from dermaflux.classifier import Classifier  # noqa: E402
-from dermaflux.generator import Generator  # noqa: E402
+from dermaflux.generator import Generator, Sample  # noqa: E402
 from dermaflux.lesion import plausible  # noqa: E402
 from dermaflux.models import MAX_IMAGES, SamplingOptions  # noqa: E402
 from dermaflux.slot import Choice, GeneratorSlot  # noqa: E402
 
 STARTS, REPEATS, BATCH_REPEATS = 3, 7, 3
+THRESHOLDS = (0.12, 0.2)
 START_LIMIT = 60.0
 FRESH = 1000
 """Captions from this seed on were not drawn before, so that none of their embeddings is at hand."""
@@ -143,6 +145,22 @@ def exchanging(generator: Generator) -> list[Row]:
     ]
 
 
+def shortening(generator: Generator) -> Iterator[Row]:
+    """The first-block cache beside steps that are all computed in full: time, and how far the images are apart."""
+
+    def drawn(i: int, threshold: float) -> np.ndarray:
+        options = SamplingOptions.defaults(generator.spec, seeds=(i,), first_block_cache=threshold)
+        items = generator.sample(caption(plausible(i)), options)
+        return np.stack([np.asarray(item.image, float) for item in items if isinstance(item, Sample)])
+
+    for threshold in THRESHOLDS:
+        short, whole = (lambda i, t=threshold: drawn(i, t)), (lambda i: drawn(i, 0.0))
+        apart = statistics.mean(np.abs(short(i) - whole(i)).mean() for i in range(REPEATS))
+        title = f"First-block cache {threshold:g}"
+        yield Row(f"{title} / every step in full", alternated(short, whole, REPEATS), None, "x")
+        yield Row(f"{title}: mean difference of the images, of 255 grey levels", apart, None, "")
+
+
 def judging(classifier: Classifier, image: Image.Image) -> Row:
     """A prediction with its Grad-CAM overlay."""
 
@@ -218,6 +236,7 @@ def main() -> None:
         start,
         *drawing(generator),
         *exchanging(generator),
+        *shortening(generator),
         judging(Classifier.load("nano"), drawn.image),
         reading(),
         memory,

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 120
 MAIN_JOB = """
 import sys
 from gradio_client import Client, handle_file
@@ -46,6 +45,12 @@ def environment(port: int, home: Path) -> dict[str, str]:
         "HOME": str(home),
         "SYSTEM": "spaces",
         "SPACE_ID": "somebody/dermaflux",
+        "SPACE_AUTHOR_NAME": "somebody",
+        "SPACE_REPO_NAME": "dermaflux",
+        "SPACE_HOST": "somebody-dermaflux.hf.space",
+        "SPACE_TITLE": "DermaFlux",
+        "CPU_CORES": "2",
+        "MEMORY": "16Gi",
         "GRADIO_SERVER_NAME": "0.0.0.0",
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_ANALYTICS_ENABLED": "False",
@@ -58,9 +63,9 @@ def runs(python: str) -> bool:
     return bool(shutil.which(python)) and not subprocess.run([python, "--version"], capture_output=True).returncode
 
 
-def wait_for(address: str, server: subprocess.Popen) -> None:
-    """Until the page answers. Raises RuntimeError if it ends before, or does not within PATIENCE_S."""
-    for _ in range(10 * PATIENCE_S):
+def wait_for(address: str, server: subprocess.Popen, patience_s: int) -> None:
+    """Until the page answers. Raises RuntimeError if it ends before, or does not in time."""
+    for _ in range(10 * patience_s):
         try:
             urllib.request.urlopen(address, timeout=5).read()
             return
@@ -75,7 +80,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = next((name for name in ("python3.12", "python3.11") if runs(name)), sys.executable)
     parser.add_argument("--python", default=default, help=f"default: {default}")
-    chosen = parser.parse_args().python
+    parser.add_argument("--patience", type=int, default=120, metavar="S", help="for the page and for its main job")
+    given = parser.parse_args()
+    chosen = given.python
     with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -94,8 +101,8 @@ def main() -> None:
         with timed("python app.py to the first answer, drawing and classifying"):
             server = subprocess.Popen([python, "app.py"], cwd=space, env=environment(port, home))
             try:
-                wait_for(address, server)
-                subprocess.run([python, "-c", MAIN_JOB, address, folder], check=True, timeout=PATIENCE_S)
+                wait_for(address, server, given.patience)
+                subprocess.run([python, "-c", MAIN_JOB, address, folder], check=True, timeout=given.patience)
             finally:
                 server.terminate()
                 server.wait(30)
