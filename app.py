@@ -15,6 +15,7 @@ except ImportError:
     spaces = None
 
 from dermaflux.errors import DermaFluxError, ModelUnavailable
+from dermaflux.feedback import dataset
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, check_login, from_env
 from dermaflux.slot import Choice, GeneratorSlot, once
@@ -125,7 +126,8 @@ def main() -> None:
     app.launch(**launch_options(settings, studies), prevent_thread_lock=True)
     loads = (*filter(None, (ratings,)), studies, generator, lambda: explain_once(classifier()))
     threading.Thread(target=warm, args=loads, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that what waits to be sent is sent
+    if settings.ratings and dataset(settings.ratings):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the ratings that wait are sent
     app.block_thread()
 
 

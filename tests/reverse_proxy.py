@@ -31,7 +31,7 @@ def proxied(address: str, prefix: str) -> Iterator[str]:
     while not server.started:
         time.sleep(0.01)
     yield f"http://127.0.0.1:{port}{prefix}/"
-    server.should_exit = True
+    server.should_exit = server.force_exit = True
     thread.join(10)
 
 

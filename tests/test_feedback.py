@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -43,6 +44,21 @@ for _ in range(3):
         ratings.keep(Rating(RECIPE, 1, "x" * 400))
     except DataError as error:
         sys.exit(str(error))
+"""
+
+RATE_AND_END = """
+import signal, sys, time
+sys.path.insert(0, "tests")
+from pathlib import Path
+from sample_recipes import RECIPE
+from dermaflux import feedback
+feedback.EVERY_MIN = 60
+ratings = feedback.open_ratings("hf://datasets/o/n", Path(sys.argv[1]))
+time.sleep(0.5)
+ratings.keep(feedback.Rating(RECIPE, 4))
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print("kept", flush=True)
+time.sleep(60)
 """
 
 
@@ -149,6 +165,17 @@ def test_ratings_reach_a_private_dataset_in_the_background(tmp_path, monkeypatch
             sent = wait_for(hub.RequestHandlerClass.files, score)
         assert [json.loads(line)["score"] for line in sent.splitlines()] == [1, 5]
         assert ratings.place == "the private dataset o/n on Hugging Face"
+
+
+def test_what_waits_to_be_sent_is_sent_when_the_page_is_asked_to_end(tmp_path):
+    with hub_in_place.serving() as hub:
+        environ = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_TOKEN": "hf_test"}
+        command = [sys.executable, "-c", RATE_AND_END, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as rater:
+            assert rater.stdout.readline() == "kept\n" and not hub.RequestHandlerClass.files
+            rater.terminate()
+        (sent,) = hub.RequestHandlerClass.files.values()
+        assert json.loads(sent)["score"] == 4
 
 
 def wait_for(files: dict[str, bytes], score: int) -> bytes:

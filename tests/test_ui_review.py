@@ -227,4 +227,4 @@ def test_a_store_that_fails_is_answered_in_a_sentence():
 def test_studies_are_kept_in_the_data_folder_unless_a_place_is_named(tmp_path):
     assert Settings(data_dir=tmp_path).store == str(tmp_path / "studies.sqlite")
     assert Settings(data_dir=tmp_path, studies="postgresql://host/name").store == "postgresql://host/name"
-    assert launch_options(Settings())["app_kwargs"] == {}
+    assert launch_options(Settings())["app_kwargs"] == {"routes": [], "middleware": []}
