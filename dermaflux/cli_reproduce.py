@@ -28,6 +28,9 @@ def reproduce(
     it was interrupted. The splits train and val of MANIFEST (for the paper's size also test) are used; beside it a
     manifest of the images that the generator learns from is written.
     """
+    import signal
+    import sys
+
     from dermaflux.reproduce import SIZES, plan, run
 
     if size not in SIZES:
@@ -38,5 +41,6 @@ def reproduce(
     if dry_run:
         typer.echo("\n".join(stage.line() for stage in stages))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the stage under way ends too
     for stage in run(stages, work, processes):
         typer.echo(f"{stage.name}: {stage.line()}")

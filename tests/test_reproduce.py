@@ -119,7 +119,8 @@ def test_a_stage_that_fails_stops_the_plan_and_is_tried_again(given):
 
 def test_a_plan_that_is_killed_goes_on_and_leaves_no_stage_running(given):
     waiting = (
-        "import sys, time; from pathlib import Path; from dermaflux import reproduce\n"
+        "import signal, sys; from pathlib import Path; from dermaflux import reproduce\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background may ignore it
         "reproduce._call = lambda command, log, call=reproduce._call: call(\n"
         "    command if 'sample' in command else [sys.executable, '-c', 'import time; time.sleep(600)'], log)\n"
         "import json; given = {k: Path(v) for k, v in json.loads(sys.argv[1]).items()}\n"
