@@ -38,7 +38,7 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
     """
     if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise InputError("The shares of a split must be above 0 and add up to 1.")
-    groups = np.array(list(_groups(rows)))
+    groups = np.array(list(groups_of(rows)))
     labels = np.array([row.label for row in rows])
     parts = min(PARTS, len(set(groups)))
     if parts < len(shares):
@@ -67,8 +67,9 @@ def subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return [rows[i] for i in np.argsort(place, kind="stable")[:count]]
 
 
-def _groups(rows: Iterable[Row]) -> Iterable[str]:
+def groups_of(rows: Iterable[Row]) -> Iterable[str]:
+    """A name for each row, the same for those of one source and patient, or else lesion."""
     for place, row in enumerate(rows):
         source = row.values.get("source") or ""
-        known = next((row.values[name] for name in ("patient_id", "source_id") if row.values.get(name)), None)
-        yield f"{source}\0{known}" if known else f"\0{place}"
+        known = next((name for name in ("patient_id", "source_id") if row.values.get(name)), None)
+        yield f"{source}\0{known}\0{row.values[known]}" if known else f"\0{place}"

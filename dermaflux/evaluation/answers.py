@@ -6,12 +6,14 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
 from dermaflux import appearance
 from dermaflux.classifier import BATCH, Classifier
 from dermaflux.data import manifest
+from dermaflux.data.curate import groups_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation.scores import Answers
@@ -78,12 +80,7 @@ def ask_peer(peer: Classifier | ZeroShot, rows: Sequence[manifest.Row]) -> np.nd
 
 def clusters(rows: Sequence[manifest.Row]) -> np.ndarray:
     """A number for each row, the same for those of one source and patient, or else lesion: (N,) int."""
-    keys = []
-    for place, row in enumerate(rows):
-        known = next(((name, row.values[name]) for name in ("patient_id", "source_id") if row.values.get(name)), None)
-        keys.append((row.values.get("source") or "", *known) if known else place)
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys], int)
+    return pd.factorize(np.array(list(groups_of(rows))))[0]
 
 
 def parts(asked: Asked) -> list[Part]:

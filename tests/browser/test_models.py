@@ -35,7 +35,7 @@ def load(visitor) -> str:
     expect(visitor["load-status"]).not_to_have_text(before)
     expect(visitor["load-status"]).to_contain_text(re.compile("(is|stays) in use"))
     expect(visitor["load"]).to_be_enabled()
-    return visitor["load-status"].inner_text()
+    return visitor["load-status"].locator(".df-status").inner_text()
 
 
 def test_licence_download_and_memory_are_said_before_anything_is_fetched(menu):
