@@ -30,7 +30,7 @@ REWORDED_EVERY = 32
 """So many seeds in a row share a wording: images with the same caption can be drawn as one batch."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str}
+_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float}
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _PLAN_COLUMNS = frozenset((*_ATTRIBUTES, *_SETTINGS, "caption", "seed", *MANIFEST_COLUMNS, *manifest.COLUMNS))
 
@@ -93,8 +93,9 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
-    steps, guidance, negative, true_cfg, lora_strength, size; an empty cell leaves a thing to the caption or `options`.
-    Other columns of a manifest are ignored, so that the manifest of a folder draws the folder again. Raises DataError.
+    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
+    the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
+    again. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -147,13 +147,13 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path):
-    orders = synthesis.of_attributes(
-        (plausible(1), plausible(2)), 3, replace(options, negative="hair", true_cfg=2.0, noise="authors")
-    )
+    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2)
+    orders = synthesis.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)
     again = synthesis.of_plan(tmp_path / "first" / "manifest.csv", None, plain, tiny_generator.spec)
     list(synthesis.synthesise(tiny_generator, again, tmp_path / "second"))
+    assert [replace(one.options, seeds=options.seeds) for one in again] == [given] * 3
     assert pixels(tmp_path / "first") == pixels(tmp_path / "second")
 
 

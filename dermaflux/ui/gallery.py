@@ -137,6 +137,8 @@ def _rows(recipe: Provenance):
     yield "Model", recipe.model
     yield "Model hash", recipe.model_hash
     yield "Noise", recipe.noise
+    if recipe.first_block_cache:
+        yield "First-block cache", f"{recipe.first_block_cache:g}"
     yield "DermaFlux version", recipe.version
 
 
