@@ -73,14 +73,19 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(name):
 
 
 def test_a_hub_that_cannot_be_reached_is_said(monkeypatch):
-    import open_clip
-
     def unreachable(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(open_clip, "create_model_from_pretrained", unreachable)
+    monkeypatch.setattr(zero_shot, "snapshot_download", unreachable)
     with pytest.raises(ModelUnavailable, match="dermlip cannot be read by open_clip: no route to host"):
         ZeroShot.load("dermlip")
+
+
+def test_a_repository_that_publishes_a_pickle_alone_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "open_clip_config.json").write_text("{}")
+    monkeypatch.setattr(zero_shot, "snapshot_download", lambda *_, **__: str(tmp_path))
+    with pytest.raises(ModelUnavailable, match="read from safetensors only"):
+        ZeroShot.load("biomedclip")
 
 
 def test_without_the_package_a_sentence_says_how_it_is_had(folder, monkeypatch):

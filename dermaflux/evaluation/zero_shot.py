@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
 from PIL import Image
 from safetensors import SafetensorError
 
@@ -48,8 +49,8 @@ class ZeroShot:
             import open_clip
         except ImportError:
             raise ModelUnavailable("Zero-shot models need a package more: pip install open_clip_torch.") from None
-        source = _source(name_or_folder)
         try:
+            source = _source(name_or_folder)
             model, preprocess = open_clip.create_model_from_pretrained(source, device=device, weights_only=True)
             tokenizer = open_clip.get_tokenizer(source)
         except (*HUB_ERRORS, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -69,20 +70,21 @@ class ZeroShot:
 
 
 def _source(name_or_folder: str | Path) -> str:
-    """What open_clip calls the model. Raises ModelUnavailable for a folder without a config or safetensors."""
+    """What open_clip calls the model, fetched if it is on the Hub. Raises ModelUnavailable for one without a config or
+    safetensors."""
     folder = Path(name_or_folder)
-    if folder.is_dir():
-        if not (folder / "open_clip_config.json").is_file():
-            raise ModelUnavailable(f"{folder} is not a model of open_clip: open_clip_config.json is missing.")
-        if not any((folder / name).is_file() for name in WEIGHTS):
+    if not folder.is_dir():
+        repository = PEERS.get(str(name_or_folder).lower(), str(name_or_folder))
+        if repository.count("/") != 1 or folder.is_absolute():
             raise ModelUnavailable(
-                f"{folder} holds none of {', '.join(WEIGHTS)}; weights are read from safetensors only."
+                f"There is no zero-shot model “{name_or_folder}”: neither a folder, nor a repository OWNER/NAME, nor "
+                f"of {', '.join(PEERS)}."
             )
-        return f"local-dir:{folder}"
-    repository = PEERS.get(str(name_or_folder).lower(), str(name_or_folder))
-    if repository.count("/") != 1 or folder.is_absolute():
+        folder = Path(snapshot_download(repository, allow_patterns=(*WEIGHTS, "*.json", "*.txt", "*.model")))
+    if not (folder / "open_clip_config.json").is_file():
+        raise ModelUnavailable(f"{name_or_folder} is not a model of open_clip: open_clip_config.json is missing.")
+    if not any((folder / name).is_file() for name in WEIGHTS):
         raise ModelUnavailable(
-            f"There is no zero-shot model “{name_or_folder}”: neither a folder, nor a repository OWNER/NAME, nor of "
-            f"{', '.join(PEERS)}."
+            f"{name_or_folder} holds none of {', '.join(WEIGHTS)}; weights are read from safetensors only."
         )
-    return f"hf-hub:{repository}"
+    return f"local-dir:{folder}"

@@ -29,7 +29,8 @@ def build_writer(context: Context, form: Form) -> None:
 
     def word(*values) -> tuple:
         attributes = fields.to_attributes(values)
-        found = writer().word(attributes)
+        with context.limits.judging():
+            found = writer().word(attributes)
         return worded(attributes, found.text, found.faults)
 
     outputs = [form.caption, form.agreed, form.score, form.note]
@@ -60,7 +61,8 @@ def build_describer(context: Context, image: gr.Image) -> None:
         if name not in LABELS:
             raise InputError(f"The label must be one of {', '.join(LABELS)}.")
         shown = picture(value)
-        found = (describer().describe([shown], [one])[0] for one in (None, name))
+        with context.limits.judging():
+            found = [describer().describe([shown], [one])[0] for one in (None, name)]
         return ["\n".join((one.text, *(f"[{fault}]" for fault in one.faults))) for one in found]
 
     button.click(say(describe), [image, label], [plain, told], preprocess=False, **MODEL_EVENT, **PRIVATE)
