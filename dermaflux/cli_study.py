@@ -24,7 +24,7 @@ Where = Annotated[
 ]
 Folder = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Synthetic = Annotated[Path | None, typer.Option(metavar="DIR|MANIFEST", exists=True, help="synthetic images")]
-Manifest = Annotated[Path | None, typer.Option(metavar="MANIFEST.csv", exists=True, dir_okay=False)]
+Real = Annotated[Path | None, typer.Option(metavar="DIR|MANIFEST", exists=True, help="real images; may be left out")]
 STORE = ""
 
 
@@ -43,7 +43,7 @@ def create(
         ),
     ],
     synthetic: Synthetic = None,
-    real: Manifest = None,
+    real: Real = None,
     repeats: Annotated[float, typer.Option(help="share of the cases that is shown twice")] = 0.1,
     strata: Annotated[str, typer.Option(help="what cases are balanced by: label, tone")] = "label",
     questions: Annotated[
@@ -84,6 +84,12 @@ def close(name: Name, store: Where = STORE) -> None:
 
 
 @study.command()
+def delete(name: Name, store: Where = STORE) -> None:
+    """Delete a study that nobody has answered in, with its links. This cannot be undone; its log stays."""
+    _open(store).delete(name)
+
+
+@study.command()
 def invite(
     name: Name,
     count: Annotated[int, typer.Argument(min=1, metavar="N", help="how many readers")] = 1,
@@ -111,7 +117,7 @@ def list_(store: Where = STORE) -> None:
 
 @study.command()
 def log(name: Name, store: Where = STORE) -> None:
-    """Print what the owner did, and withdrawals: when, what, detail."""
+    """Print what the owner did, and withdrawals: when, what, detail. A log outlives a study that is deleted."""
     for event in _open(store).events(name):
         typer.echo("\t".join(event))
 

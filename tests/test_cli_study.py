@@ -89,10 +89,32 @@ def test_flagged_images_flow_into_the_manifest_of_their_folder(run, pilot, pools
     out = drawn / "flags.csv"
     result = run("flags", "Pilot", "--synthetic", drawn, "--out", out)
     assert result.exit_code == 0 and "1 of 10 images are left out." in result.stdout
-    assert [row.values["left_out"] for row in manifest.read(out)].count("yes") == 1
+    assert [row.values["left_out"] for row in manifest.read(out, left_out=True)].count("yes") == 1
     assert run("flags", "Pilot", "--synthetic", drawn, "--out", out, "--readers", 2).stdout.startswith("0 of 10")
     result = run("flags", "Pilot", "--synthetic", drawn, "--out", tmp_path / "flags.csv")
     assert result.exit_code == 2 and "must lie beside" in result.stderr and not (tmp_path / "flags.csv").exists()
+
+
+def test_a_draft_is_deleted_and_its_log_stays(run, pilot, tmp_path):
+    assert run("delete", "Pilot").exit_code == 0 and run("list").stdout.strip() == ""
+    assert [line.split("\t")[1] for line in run("log", "Pilot").stdout.splitlines()][-1] == "deleted"
+    assert run("delete", "Pilot").exit_code == 2
+
+
+def test_a_study_with_answers_is_not_deleted(run, pilot, tmp_path):
+    reader = Store(tmp_path / "studies.sqlite").reader(pilot[0])
+    reader.consent(BACKGROUND)
+    read_all(reader, 1)
+    result = run("delete", "Pilot")
+    assert result.exit_code == 2 and "Readers have answered in “Pilot”" in result.stderr
+    assert "Pilot: open" in run("list").stdout
+
+
+def test_real_images_may_be_a_folder(run, pools, tmp_path):
+    folder = real(tmp_path / "photographs", 6)
+    folder.unlink()
+    made = run("create", "Bare", "--cases", 5, "--synthetic", pools[0], "--real", folder.parent, "--password", PASSWORD)
+    assert made.exit_code == 0 and "real, no label" in made.stdout, made.output
 
 
 def test_without_a_store_the_verbs_use_that_of_the_page(run, tmp_path, monkeypatch):
@@ -127,7 +149,7 @@ def test_a_study_that_cannot_be_is_refused_in_a_sentence(run, pools, arguments, 
     assert run("list").stdout.strip() == ""
 
 
-@pytest.mark.parametrize("verb", ["open", "close", "invite", "export", "withdraw", "report"])
+@pytest.mark.parametrize("verb", ["open", "close", "delete", "invite", "export", "withdraw", "report"])
 def test_an_unknown_study_is_named(run, verb, tmp_path):
     more = {"export": ["--out", tmp_path / "out"], "report": ["--out", tmp_path / "out"], "withdraw": ["R01"]}
     result = run(verb, "None", *more.get(verb, []))

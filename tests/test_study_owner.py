@@ -1,25 +1,20 @@
-"""What the owner of a study does, copies of the store, and versions of its schema."""
+"""What the owner of a study does."""
 
 # ruff: noqa: F401, F811
 
-import sqlite3
-import stat
-import subprocess
-import sys
 import threading
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
-from sample_study import NAME, PASSWORD, POSTGRES, clock, open_study, pictures, read_all, store, where
-from sqlalchemy import inspect, text
+from sample_study import BACKGROUND, NAME, PASSWORD, answer, clock, open_study, pictures, read_all, store, where
+from sqlalchemy import func, select
 
-from dermaflux.errors import DataError, InputError
-from dermaflux.study import database, readings
+from dermaflux.errors import InputError
+from dermaflux.lesion import LesionAttributes
+from dermaflux.study import readings
+from dermaflux.study.database import reading
 from dermaflux.study.protocol import Protocol
-from dermaflux.study.store import Store
-from dermaflux.study.tables import Base
-
-ROOT = Path(__file__).parent.parent
+from dermaflux.study.tables import Flag, Picture, Reader, Showing
 
 
 def test_readings_hold_a_row_for_each_counted_case_and_reader(store):
@@ -36,6 +31,30 @@ def test_readings_hold_a_row_for_each_counted_case_and_reader(store):
     assert set(table["seen_colours"]) == {"white;red"} and set(table["artefacts"]) == {"hair;other"}
     assert set(table["marked"].str[:15]) == {"[[0.1, 0.2, 0.3"}
     assert store.readings(NAME).equals(table) and readings.frame([]).equals(table.head(0))
+
+
+def test_readings_hold_what_was_asked_of_synthetic_pictures_and_which_are_to_be_left_out(store):
+    lesion = LesionAttributes(
+        "benign", asymmetry=2, border=0, colours=("white", "red"), structures=("dots",), size_mm=7
+    )
+    shown = [replace(one, attributes=lesion) for one in pictures(12)]
+    store.create(NAME, shown, Protocol(12), PASSWORD)
+    store.open(NAME)
+    (_, flags), (_, other) = store.invite(NAME, 2)
+    for token in (flags, other):
+        reader = store.reader(token)
+        reader.consent(BACKGROUND)
+        for step in read_all(reader):
+            if token == flags and step.case == 5 and not step.practice:
+                reader.flag(step.showing)
+    table = store.readings(NAME)
+    columns = ["asked_asymmetry", "asked_border", "asked_colours", "asked_structures", "asked_size"]
+    real, drawn = (table.loc[table["source"] == source, columns] for source in ("real", "synthetic"))
+    assert set(drawn.itertuples(index=False, name=None)) == {(2, 0, "white;red", "dots", 7)}
+    assert real[["asked_asymmetry", "asked_border", "asked_size"]].isna().all(axis=None)
+    assert set(real["asked_colours"]) | set(real["asked_structures"]) == {""}
+    assert table.loc[table["left_out"].astype(bool), "reader"].unique().tolist() == ["R01"]
+    assert set(table.loc[table["left_out"].astype(bool), "position"]) >= {5}
 
 
 def test_what_the_owner_did_is_logged_and_shown_at_a_glance(store, tmp_path):
@@ -106,6 +125,68 @@ def test_of_two_studies_made_at_once_under_one_name_one_is_refused_in_a_sentence
     assert [one.name for one in store.studies()] == [NAME] and len(store.events(NAME)) == 1
 
 
+def test_a_draft_is_deleted_with_its_links_and_its_log_outlives_it(store):
+    shown = pictures(12)
+    for name in (NAME, "Other"):
+        store.create(name, shown, Protocol(12), PASSWORD)
+    store.open(NAME)
+    ((_, token),) = store.invite(NAME)
+    reader = store.reader(token)
+    reader.consent(BACKGROUND)
+    store.leave_out(NAME, next(one.case for one in shown if one.source == "synthetic"))
+    store.delete(NAME)
+    assert [one.name for one in store.studies()] == ["Other"]
+    assert [event[1] for event in store.events(NAME)] == ["created", "opened", "invited", "left out", "deleted"]
+    for call in (lambda: store.reader(token), reader.next, reader.own, lambda: reader.consent(BACKGROUND)):
+        with pytest.raises(InputError, match="link is not known"):
+            call()
+    with pytest.raises(InputError, match="no study"):
+        store.delete(NAME)
+    with reading(store.engine) as session:
+        counts = [session.scalar(select(func.count()).select_from(one)) for one in (Picture, Reader, Showing, Flag)]
+    assert counts == [15, 0, 0, 0]
+    store.create(NAME, shown, Protocol(12), PASSWORD)
+    assert [event[1] for event in store.events(NAME)][-2:] == ["deleted", "created"]
+
+
+def test_a_study_with_answers_is_not_deleted(store):
+    (token,) = open_study(store, 12, 1)
+    reader = store.reader(token)
+    read_all(reader, 1)
+    for act in (lambda: None, lambda: store.close(NAME)):
+        act()
+        with pytest.raises(InputError, match="Readers have answered in “Pilot”; close it instead"):
+            store.delete(NAME)
+    assert len(store.studies()) == 1 and "deleted" not in [event[1] for event in store.events(NAME)]
+    store.withdraw(NAME, "R01")
+    store.delete(NAME)
+    assert [event[1:] for event in store.events(NAME)][-2:] == [("withdrawn", "R01, by the owner"), ("deleted", "")]
+
+
+def test_of_a_first_answer_and_a_deletion_at_once_only_one_comes_about(store):
+    for attempt in range(8):
+        name = f"Study {attempt}"
+        (token,) = open_study(store, 4, 1, name)
+        reader, told, together = store.reader(token), [], threading.Barrier(2)
+        step = reader.next()
+
+        def act(call, together=together, told=told) -> None:
+            together.wait()
+            try:
+                call()
+            except InputError as error:
+                told.append(str(error))
+
+        calls = (lambda reader=reader, step=step: answer(reader, step), lambda name=name: store.delete(name))
+        acts = [threading.Thread(target=act, args=(call,)) for call in calls]
+        for one in acts:
+            one.start()
+        for one in acts:
+            one.join(60)
+        left = [one.answers for one in store.studies() if one.name == name]
+        assert len(told) == 1 and left == ([1] if "have answered" in told[0] else [])
+
+
 @pytest.mark.parametrize("forged", ["\0", "R01\ud800", "' OR ''='", "\u202e", "x" * 10_000])
 def test_forged_names_of_studies_cases_and_readers_are_refused_in_a_sentence(store, forged):
     open_study(store, 12, 1)
@@ -158,118 +239,3 @@ def test_pictures_are_flagged_by_readers_and_by_the_owner(store):
     }
     store.leave_out(NAME, other.case, out=False)
     assert [one.case for one in store.flagged(NAME)] == [practice.case]
-
-
-def test_a_backup_is_a_store_made_while_readers_go_on(store, tmp_path):
-    tokens = open_study(store, 20, 4)
-    running = [threading.Thread(target=read_all, args=(store.reader(token),)) for token in tokens]
-    for one in running:
-        one.start()
-    store.backup(tmp_path / "copies" / "one.sqlite")
-    for one in running:
-        one.join(120)
-    store.backup(tmp_path / "copies" / "two.sqlite")
-    assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == ["one.sqlite", "two.sqlite"]
-    assert stat.S_IMODE((tmp_path / "copies" / "two.sqlite").stat().st_mode) == 0o600
-    with pytest.raises(InputError, match="exists already"):
-        store.backup(tmp_path / "copies" / "two.sqlite")
-    early, late = Store(tmp_path / "copies" / "one.sqlite"), Store(tmp_path / "copies" / "two.sqlite")
-    assert len(early.readings(NAME)) <= len(late.readings(NAME)) == 88
-    assert late.readings(NAME).equals(store.readings(NAME)) and late.events(NAME) == store.events(NAME)[:-1]
-    assert late.picture(NAME, pictures(1)[0].case) == store.picture(NAME, pictures(1)[0].case)
-    early.reader(tokens[0])
-    early.dispose(), late.dispose()
-
-
-def test_a_store_of_the_first_version_is_brought_up_to_date_with_its_answers(where):
-    engine = database.connect(where)
-    scripts = database._scripts()
-    with engine.execution_options(writes=True).begin() as connection:
-        scripts.attributes["connection"] = connection
-        database.command.downgrade(scripts, "0001")
-        connection.execute(
-            text(
-                "INSERT INTO studies (id, name, protocol, password, created_at) "
-                "VALUES (1, 'Old', :protocol, '{}', '2030-01-01T00:00:00.000Z')"
-            ),
-            {"protocol": '{"cases": 9, "questions": {}, "strata": {}, "repeats": 0.1, "seed": 0}'},
-        )
-    assert "flags" not in inspect(engine).get_table_names()
-    engine.dispose()
-    store = Store(where)
-    assert [(one.name, one.protocol.cases) for one in store.studies()] == [("Old", 9)]
-    assert set(Base.metadata.tables) <= set(inspect(store.engine).get_table_names())
-    store.dispose()
-
-
-def test_the_migrations_make_the_tables_that_the_program_uses(store):
-    found = inspect(store.engine)
-    for table in Base.metadata.sorted_tables:
-        columns = {one["name"]: one["nullable"] for one in found.get_columns(table.name)}
-        assert columns == {one.name: one.nullable for one in table.columns}
-        keys = {
-            (*one["constrained_columns"], one["options"].get("ondelete")) for one in found.get_foreign_keys(table.name)
-        }
-        assert keys == {(one.parent.name, one.ondelete) for one in table.foreign_keys}
-        unique = {tuple(one["column_names"]) for one in found.get_unique_constraints(table.name)}
-        known = {tuple(one.columns.keys()) for one in table.constraints if one.__visit_name__ == "unique_constraint"}
-        assert unique == known
-
-
-def test_a_store_of_a_newer_version_is_refused_and_left_alone(where):
-    engine = database.connect(where)
-    with engine.execution_options(writes=True).begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    engine.dispose()
-    for _ in range(2):
-        with pytest.raises(DataError, match=r"newer version wrote .* \(revision 9999\); update this program"):
-            Store(where)
-
-
-def test_what_is_no_store_is_refused(tmp_path):
-    (tmp_path / "text").write_text("not a database at all" * 100)
-    with pytest.raises(DataError, match="cannot be used"):
-        Store(tmp_path / "text")
-    other = sqlite3.connect(tmp_path / "other")
-    other.execute("CREATE TABLE studies (id INTEGER)")
-    other.commit()
-    other.close()
-    with pytest.raises(DataError, match="tables of another program"):
-        Store(tmp_path / "other")
-    for url, sentence in (("mysql://host/name", "not one of mysql"), ("://", "cannot be read")):
-        with pytest.raises(InputError, match=sentence):
-            Store(url)
-
-
-def test_a_postgresql_that_cannot_be_reached_is_named_without_its_password():
-    pytest.importorskip("psycopg")
-    with pytest.raises(DataError, match="cannot be used") as raised:
-        Store("postgresql://someone:sesame@127.0.0.1:1/none")
-    assert "sesame" not in str(raised.value)
-
-
-def test_without_its_driver_postgresql_is_refused_in_a_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(InputError, match=r"pip install 'psycopg\[binary\]'"):
-        Store("postgresql://127.0.0.1/none")
-
-
-def test_answers_are_on_the_disk_before_they_are_acknowledged(tmp_path):
-    store = Store(tmp_path / "studies.sqlite")
-    with store.engine.connect() as connection:
-        pragmas = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous")
-        }
-        kept = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("foreign_keys", "secure_delete")
-        }
-    assert pragmas == {"journal_mode": "wal", "synchronous": 2} and kept == {"foreign_keys": 1, "secure_delete": 1}
-    assert stat.S_IMODE((tmp_path / "studies.sqlite").stat().st_mode) == 0o600
-    store.dispose()
-
-
-def test_the_schema_is_made_once_though_many_open_the_store_at_once_from_any_folder(tmp_path, where):
-    code = "import sys; from dermaflux.study.store import Store; Store(sys.argv[1]).studies()"
-    call = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}", where]
-    running = [subprocess.Popen(call, cwd=tmp_path, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    assert [one.communicate(timeout=120)[1] for one in running] == [""] * 4

@@ -164,6 +164,41 @@ def test_near_duplicates_share_a_group_and_are_reported(pools, tmp_path):
     assert alike([0, 0xFF, 0x0F, 2**64 - 1]) == [0, 0, 0, 1]
 
 
+def test_a_practice_case_looks_like_no_other_so_that_its_feedback_tells_of_none(pools, tmp_path):
+    drawn, photographs = pools
+    first = pictures.prepare(drawn, photographs, Protocol(10))[:3]
+    practised = next(one for one in drawn if pictures._opened(one)[1] == first[1].origin)
+    with Image.open(practised.path) as image:
+        image.resize((120, 120)).save(tmp_path / "again.png")
+    others = [one for one in drawn if one != practised and one.label == practised.label]
+    twins = [replace(one, path=tmp_path / "again.png") if one == others[0] else one for one in drawn]
+    shown = pictures.prepare(twins, photographs, Protocol(12))
+    groups = Counter(one.group for one in shown)
+    assert max(groups.values()) == 2 and all(groups[one.group] == 1 for one in shown if one.practice)
+    kinds = lambda some: [(one.source, one.label) for one in some]
+    assert kinds(shown) == kinds(pictures.prepare(drawn, photographs, Protocol(12)))
+
+
+def test_a_folder_of_photographs_is_a_pool_without_labels(pools, tmp_path):
+    photographs = real(tmp_path / "set", 4)
+    photographs.unlink()
+    found = pictures.real_pool(photographs.parent)
+    assert len(found) == 4 and {(one.source, one.label, one.diagnosis, one.caption) for one in found} == {
+        ("real", "", "", "")
+    }
+    shown = pictures.prepare(pools[0], found, Protocol(4))
+    assert "jane" not in str([{name: of for name, of in vars(one).items() if name != "data"} for one in shown]).lower()
+    (tmp_path / "none").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        pictures.real_pool(tmp_path / "none")
+
+
+def test_a_synthetic_image_among_the_real_ones_is_found_by_its_recipe(pools):
+    folder = pools[0][0].path.parent
+    with pytest.raises(DataError, match=r"image \d is synthetic, as it says itself"):
+        pictures.prepare([], pictures.real_pool(folder), Protocol(4, Questions(source=False, match=False)))
+
+
 def test_synthetic_pictures_too_close_to_a_training_image_are_reported(pools, shown, tmp_path):
     case = next(one for one in shown if one.source == "synthetic")
     training = real(tmp_path / "training", 4)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dermaflux.errors import InputError
-from dermaflux.lesion import LesionAttributes
+from dermaflux.lesion import LABELS, LesionAttributes
 from dermaflux.study import answers, protocol
 from dermaflux.study.protocol import Protocol, Questions, Strata, choose, sequence
 
@@ -22,6 +22,7 @@ class Case:
     source: str
     label: str
     tone: int | None
+    caption: str
     group: int
 
 
@@ -33,19 +34,24 @@ def cases(count: int, malignant: int = 2, twins: int = 1) -> list[Case]:
             ("real", "synthetic")[i % 2],
             "benign" if i // 2 % malignant else "malignant",
             i % 10 + 1,
+            "A lesion." if i % 2 else "",
             i // twins,
         )
         for i in range(count)
     ]
 
 
-PRACTICE = [Case(f"p{i}", "real", "benign", 1, -1 - i) for i in range(3)]
+PRACTICE = [Case(f"p{i}", "real", "benign", 1, "", -1 - i) for i in range(3)]
+
+
+def order(some: list[Case], practice: list[Case], reader: int = 0, **protocol):
+    return sequence(some, practice, Protocol(len(some), **protocol), reader)
 
 
 def shown(some: list[Case], reader: int, seed: int = 0, repeats: float = 0.1) -> tuple[list[Case], list[bool]]:
     """The cases that a reader sees, practice left out, and which are repeats."""
     by_name = {one.case: one for one in some}
-    places = [one for one in sequence(some, PRACTICE, repeats, seed, reader) if one.position > 0]
+    places = [one for one in order(some, PRACTICE, reader, repeats=repeats, seed=seed) if one.position > 0]
     assert [one.position for one in places] == list(range(1, len(places) + 1))
     return [by_name[one.case] for one in places], [one.repeat for one in places]
 
@@ -58,24 +64,25 @@ def longest(values) -> int:
 @given(st.integers(20, 150), st.integers(2, 5), st.integers(1, 3), st.integers(0, 9), st.integers(0, 99))
 def test_every_order_keeps_its_promises(count, malignant, twins, reader, seed):
     some = cases(count, malignant, twins)
-    order, repeats = shown(some, reader, seed)
-    assert Counter(one.case for one, again in zip(order, repeats, strict=True) if not again) == Counter(
+    seen, repeats = shown(some, reader, seed)
+    assert Counter(one.case for one, again in zip(seen, repeats, strict=True) if not again) == Counter(
         one.case for one in some
     )
     assert sum(repeats) == round(0.1 * count)
-    assert all(one.group != other.group for one, other in pairwise(order))
+    captions = [one for one in seen if one.caption]
+    assert all(one.group != other.group for one, other in pairwise([*seen, *captions]))
     first = {}
-    for place, one in enumerate(order):
-        assert place - first.setdefault(one.case, place) in {0, *range(-(-len(order) // 3), len(order))}
-    kinds = [(one.source, one.label) for one in order]
-    half = len(order) // 2
+    for place, one in enumerate(seen):
+        assert place - first.setdefault(one.case, place) in {0, *range(-(-len(seen) // 3), len(seen))}
+    kinds = [(one.source, one.label) for one in seen]
+    half = len(seen) // 2
     before, after = Counter(kinds[:half]), Counter(kinds[-half:])
     assert all(abs(before[kind] - after[kind]) <= 1 for kind in kinds)
-    assert longest(one.source for one in order) <= 6 and longest(kind for kind in kinds if kind[1] == "malignant") <= 6
+    assert longest(one.source for one in seen) <= 6 and longest(kind for kind in kinds if kind[1] == "malignant") <= 6
 
 
 def test_practice_comes_first_and_is_not_counted():
-    places = sequence(cases(20), PRACTICE, 0.1, 0, 0)
+    places = order(cases(20), PRACTICE)
     assert [(one.case, one.position) for one in places[:3]] == [("p0", -2), ("p1", -1), ("p2", 0)]
     assert not {"p0", "p1", "p2"} & {one.case for one in places[3:]}
 
@@ -85,8 +92,29 @@ def test_no_reader_begins_with_what_looks_like_the_last_practice_case():
     groups = {one.case: one.group for one in some}
     for reader in range(40):
         practice = [*PRACTICE[:2], replace(PRACTICE[2], group=reader // 2)]
-        first = sequence(some, practice, 0.1, 0, reader)[3]
+        first = order(some, practice, reader)[3]
         assert first.position == 1 and groups[first.case] != reader // 2
+
+
+def test_practice_cases_that_look_the_same_are_not_shown_one_after_the_other():
+    alike = [replace(one, group=-min(place, 1)) for place, one in enumerate(PRACTICE)]
+    assert [one.case for one in order(cases(20), alike)[:3]] == ["p1", "p0", "p2"]
+    with pytest.raises(InputError, match="practice cases look the same"):
+        order(cases(20), [replace(one, group=-1) for one in PRACTICE])
+
+
+def test_captions_are_kept_apart_only_where_they_come_in_a_pass_of_their_own():
+    """Two drawn pictures that look the same, one of each label, beside many photographs."""
+    photographs = [replace(one, source="real", caption="") for one in cases(18)]
+    drawn = [
+        replace(one, case=f"d{one.case}", label=label, group=99)
+        for one, label in zip(cases(4)[1::2], LABELS, strict=True)
+    ]
+    for questions in (Questions(match=False), Questions(source=False)):
+        places = order([*photographs, *drawn], [], repeats=0, questions=questions)
+        assert {"dc1", "dc3"} <= {one.case for one in places}
+    with pytest.raises(InputError, match="cannot be put in an order"):
+        order([*photographs, *drawn], [], repeats=0)
 
 
 def test_orders_differ_between_readers_and_come_again_with_their_seed():
@@ -106,15 +134,15 @@ def test_all_cases_come_to_be_repeated_over_the_readers():
     some = cases(40)
     counts = Counter()
     for reader in range(0, 20, 2):
-        order, repeats = shown(some, reader)
-        counts.update(one.case for one, again in zip(order, repeats, strict=True) if again)
+        seen, repeats = shown(some, reader)
+        counts.update(one.case for one, again in zip(seen, repeats, strict=True) if again)
     assert set(counts.values()) == {1} and len(counts) == 40
 
 
 def test_cases_that_cannot_be_kept_apart_are_refused_in_a_sentence():
     some = [replace(one, group=0) for one in cases(20)]
     with pytest.raises(InputError, match="cannot be put in an order"):
-        sequence(some, [], 0.1, 0, 0)
+        order(some, [])
 
 
 def test_cases_are_chosen_alike_from_each_source_and_stratum():

@@ -1,9 +1,12 @@
 """The report: self-contained, escaped, and honest about what the readings do not allow."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
@@ -87,7 +90,9 @@ def test_the_markdown_has_methods_tables_and_figures_that_exist(usual):
     for name in named:
         assert Image.open(usual / name).width > 600
     rendered = MarkdownIt("commonmark").enable("table").render(text)
-    assert rendered.count("<table>") == text.count("| --- |\n") and rendered.count("<img") == len(FIGURES)
+    assert rendered.count("<table>") == len(re.findall(r"^\| -{3,} \|", text, re.M)) and rendered.count("<img") == len(
+        FIGURES
+    )
 
 
 def test_artefacts_are_ranked_with_their_pictures(tmp_path):
@@ -101,6 +106,75 @@ def test_artefacts_are_ranked_with_their_pictures(tmp_path):
     assert [row[:9] for row in rows] == ["| blur | ", "| hair | "] and rows[0].count("![case-000") == 2
     named = re.findall(r"\((figures/case-\w+\.png)\)", text)
     assert len(named) == 3 and all(Image.open(tmp_path / name).size == (160, 160) for name in named)
+
+
+def test_places_that_readers_marked_are_drawn_on_the_pictures_of_their_case(tmp_path):
+    table = made(2, 20, repeats=0).assign(artefacts="", marked="", left_out=False)
+    boxes = {"case-0003": "[[0.1, 0.1, 0.5, 0.5]]", "case-0004": "[[0.7, 0.7, 0.7, 0.7]]"}
+    for case, marked in boxes.items():
+        table.loc[table["case"] == case, ["artefacts", "marked"]] = "blur", marked
+    table.loc[table["case"] == "case-0005", "artefacts"] = "blur"
+    written(table, tmp_path, picture=lambda case: PICTURE)
+    box, point, plain = (
+        np.asarray(Image.open(tmp_path / "figures" / f"{report._case_figure(case)}.png")).astype(int)
+        for case in ("case-0003", "case-0004", "case-0005")
+    )
+    white = lambda image, x, y: bool((image[round(y * 160) - 2 : round(y * 160) + 2, round(x * 160)] > 200).any())
+    assert np.ptp(plain.reshape(-1, 3), axis=0).max() < 3
+    assert [white(box, *at) for at in ((0.3, 0.1), (0.3, 0.5), (0.3, 0.3), (0.7, 0.7))] == [True, True, False, False]
+    assert [white(point, *at) for at in ((0.7, 0.67), (0.7, 0.73), (0.7, 0.7), (0.3, 0.1))] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("marked", ["no JSON", "[[0, 0, 9, 9]]", "[[NaN, 0, 1, 1]]", "{}", "[" * 10**5, "[[1]]", "7"])
+def test_marks_that_are_none_are_passed_over(tmp_path, marked):
+    written(made(1, 10).assign(artefacts="blur", marked=marked), tmp_path, picture=lambda case: PICTURE)
+    shown = next(tmp_path.glob("figures/case-*.png"))
+    assert np.ptp(np.asarray(Image.open(shown)).astype(int).reshape(-1, 3), axis=0).max() < 3
+
+
+def test_images_that_readers_want_left_out_are_named_and_shown(tmp_path):
+    table = made(3, 20, repeats=0).assign(left_out=False)
+    drawn = sorted(set(table.loc[table["source"] == "synthetic", "case"]))
+    real = next(iter(table.loc[table["source"] == "real", "case"]))
+    table.loc[table["case"].isin([drawn[1], real]), "left_out"] = True
+    table.loc[(table["case"] == drawn[0]) & (table["reader"] == "R02"), "left_out"] = True
+    html, text = written(table, tmp_path, picture=lambda case: PICTURE)
+    section = text.partition("## Left out of synthesis")[2].partition("\n## ")[0]
+    assert "Readers want 2 of 10 synthetic images left out" in section and real not in section
+    assert f"| {drawn[1]} | 3 | 3 |\n| {drawn[0]} | 1 | 3 |" in section
+    assert "Readers want 2 of 10" in text.partition("## Summary")[2].partition("\n## ")[0]
+    assert html.index("<p>Left out</p>") > html.index("Left out of synthesis</h2>")
+    _, text = written(table.assign(left_out=False), tmp_path / "none")
+    assert "Left out of synthesis" not in text
+
+
+def test_realism_and_match_are_given_for_each_value_that_was_asked_for(usual):
+    text = (usual / "report.md").read_text("utf-8")
+    for title in ("Realism of synthetic images by what was asked for", "Match by what was asked for"):
+        rows = text.partition(f"**{title}")[2].partition("\n\n")[2].partition("\n\n")[0]
+        for value in ("asymmetry | 2 axes", "border | 0 to 2 segments", "colours | white", "structures | dots"):
+            assert f"| {value} | " in rows
+        assert "| size | " in rows
+
+
+@pytest.mark.skipif(not shutil.which("pandoc"), reason="no pandoc")
+def test_pandoc_reads_the_markdown_and_shows_what_was_written_as_it_is(tmp_path):
+    table = made(2, 20)
+    table.loc[table.index[: len(HOSTILE)], "comment"] = list(HOSTILE)
+    written(table, tmp_path, picture=lambda case: PICTURE)
+    for kind in ("html", "docx"):
+        call = f"pandoc report.md --standalone --from markdown-smart --shift-heading-level-by=-1 -o report.{kind}"
+        done = subprocess.run(call.split(), cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == ""
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    shown = " ".join("".join(page.text).split())
+    assert all(report.plain(hostile) in shown for hostile in HOSTILE)
+    assert all(address.startswith("figures/") for address in page.addresses) and "script" not in page.tags
 
 
 def test_every_table_gives_n_and_every_figure_its_interval():

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from dermaflux.errors import DataError, InputError
-from dermaflux.study import discrimination, estimates, learning, planning, ratings, results, simulate
+from dermaflux.study import asked, discrimination, estimates, learning, planning, ratings, results, simulate
 from dermaflux.study.estimates import Estimate
 from dermaflux.study.simulate import Reader
 
@@ -136,6 +136,34 @@ def test_ratings_are_means_of_their_groups():
     apart = ratings.rated_apart(table, "realism", resamples=FEW)
     assert apart.value == pytest.approx(found["synthetic", "all"].value - found["real", "all"].value)
     assert ratings.rated_apart(table[table["source"] == "real"], "realism") is None
+
+
+def test_synthetic_images_are_rated_by_the_values_that_were_asked_for():
+    table = made(3, 80, seed=1, repeats=0.3)
+    found = {(one.attribute, one.value): one for one in asked.by_value(table, resamples=FEW)}
+    drawn = table[(table["source"] == "synthetic") & ~table["repeat"]]
+    one = found["border", "3 to 5 segments"]
+    kept = drawn[drawn["asked_border"].between(3, 5)]
+    assert (one.realism.value, one.realism.n) == (pytest.approx(kept["realism"].mean()), len(kept))
+    assert one.match.value == pytest.approx(kept["match"].mean())
+    judged = kept[kept["match_border"].isin(("yes", "partly", "no"))]
+    assert (one.drawn.value, one.drawn.n) == (pytest.approx((judged["match_border"] == "yes").mean()), len(judged))
+    brown = drawn[drawn["asked_colours"].str.split(";").map(lambda names: "light brown" in names)]
+    assert found["colours", "light brown"].realism.n == len(brown)
+    assert found["asymmetry", "1 axis"].realism.n == (drawn["asked_asymmetry"] == 1).sum()
+    assert next(one for one in found if one[0] == "size") == ("size", "up to 6 mm")
+
+
+def test_values_that_nobody_asked_for_and_questions_that_nobody_answered_are_left_out():
+    table = made(2, 20)
+    table[["asked_asymmetry", "asked_border", "asked_size"]] = pd.NA
+    table["asked_structures"] = ""
+    table.loc[table["source"] == "synthetic", "asked_colours"] = "black;no colour"
+    table["match"] = pd.array([pd.NA] * len(table), dtype="Int64")
+    found = asked.by_value(table, resamples=FEW)
+    assert [one.value for one in found if one.attribute == "colours"] == ["black"]
+    assert {one.attribute for one in found} == {"colours", "skin tone"} and {one.match.n for one in found} == {0}
+    assert asked.by_value(table[table["source"] == "real"]) == []
 
 
 def test_cannot_tell_is_counted_apart_from_what_was_drawn_as_asked():

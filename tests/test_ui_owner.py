@@ -110,11 +110,12 @@ def test_new_answers_are_looked_for_only_while_the_tab_is_shown_and_unlocked():
 
 
 def test_studies_are_listed_and_hostile_names_are_text(desk):
-    listed, study, glance, opens, closes, who, _, log = desk.choose(HOSTILE)
+    listed, study, glance, opens, closes, deletes, who, _, log = desk.choose(HOSTILE)
     assert "<img" not in "".join((listed, glance, who, log)) and "&lt;img src=x onerror=alert(1)&gt;" in listed
     assert "${alert(2)}" in listed and study["value"] == HOSTILE and ["Pilot", "Pilot"] in map(list, study["choices"])
     assert "<td>open</td><td>12</td><td>2</td><td>100%</td>" in listed
-    assert opens["interactive"] is False and closes["interactive"] is True and "R01" in who and "opened" in log
+    assert opens["interactive"] is False and closes["interactive"] is deletes["interactive"] is True
+    assert "R01" in who and "opened" in log and desk.choose("Pilot")[5]["interactive"] is False
 
 
 def test_the_dashboard_shows_the_reports_tables_and_plots_and_says_that_answers_are_few(desk, store):

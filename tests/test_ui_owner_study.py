@@ -38,6 +38,20 @@ def test_a_study_goes_from_uploads_to_a_closed_study(desk, store, kept, tmp_path
     assert [what for _, what, _ in store.events("Second")] == ["created", "opened", "closed"]
 
 
+def test_a_draft_is_deleted_once_confirmed_and_a_study_with_answers_is_not(desk, store, tmp_path):
+    sample_review.create(store, tmp_path, name="Draft")
+    desk.choose("Draft")
+    assert "cannot be undone; then press Delete" in desk.refused("df-owner-delete")
+    desk.press("df-owner-delete", **{"df-owner-sure": True})
+    assert "Draft" not in [one.name for one in store.studies()] and store.events("Draft")[-1][1] == "deleted"
+    after = desk.listener("df-owner-delete")._id
+    looks = next(one for one in desk.app.fns.values() if one.trigger_after == after and len(one.outputs) > 5)
+    listed, study, *_ = desk.call(looks)["output"]["data"]
+    assert "Draft" not in listed and study["value"] in [one.name for one in store.studies()]
+    desk.choose("Pilot")
+    assert "Readers have answered" in desk.refused("df-owner-delete", **{"df-owner-sure": True})
+
+
 def zipped(folder: Path, path: Path) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         for file in folder.iterdir():
@@ -96,7 +110,9 @@ def test_what_the_owner_leaves_out_flows_into_a_manifest_beside_the_images(desk,
     said, file = desk.press("df-owner-flags", **{"Synthetic images": str(drawn)})
     assert f"{len(cases)} of 8 images are left out." in said
     assert desk.saved(file) == (drawn / "left-out.csv").read_bytes()
-    assert [row.values["left_out"] for row in manifest.read(drawn / "left-out.csv")].count("yes") == len(cases)
+    assert [row.values["left_out"] for row in manifest.read(drawn / "left-out.csv", left_out=True)].count("yes") == len(
+        cases
+    )
     for bad in ("../out.csv", "/etc/x.csv", "out.txt", ".csv", ""):
         found = {"Synthetic images": str(drawn), "File to write beside them": bad}
         assert "plain name" in desk.refused("df-owner-flags", **found)

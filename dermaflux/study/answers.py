@@ -182,7 +182,8 @@ def _comment(name: str, value: object) -> str:
     return clean(value)
 
 
-def _boxes(name: str, value: object) -> tuple[Box, ...]:
+def boxes(name: str, value: object) -> tuple[Box, ...]:
+    """Marked places from a list of lists of numbers. Raises InputError, naming the field `name`."""
     if not isinstance(value, (list, tuple)) or len(value) > MAX_BOXES:
         raise InputError(f"{name}: mark at most {MAX_BOXES} places.")
     return tuple(_box(name, box) for box in value)
@@ -210,7 +211,7 @@ _READ = {
     "seen_structures": lambda name, value: _set(name, value, STRUCTURES),
     "artefacts": lambda name, value: _set(name, value, ARTEFACTS),
     "comment": _comment,
-    "marked": _boxes,
+    "marked": boxes,
 }
 
 

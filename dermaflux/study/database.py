@@ -37,7 +37,7 @@ def connect(where: str | Path) -> Engine:
     try:
         engine = _sqlite(url) if url.get_backend_name() == "sqlite" else create_engine(url, pool_pre_ping=True)
     except ModuleNotFoundError:
-        raise InputError("A study on PostgreSQL needs a package more: pip install 'psycopg[binary]'.") from None
+        raise InputError('A study on PostgreSQL needs its driver: pip install "psycopg[binary]".') from None
     try:
         migrate(engine)
     except DBAPIError as error:

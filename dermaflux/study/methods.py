@@ -33,7 +33,8 @@ def methods(readings: pd.DataFrame, margin: float, resamples: int) -> list[str]:
     told = (
         "A positive is a synthetic image that was called synthetic. The AUC is the mean of the readers', from a scale "
         "of ten steps made of answer and confidence. The balanced accuracy, the mean of sensitivity and specificity, "
-        f"was tested for equivalence to chance (0.5) within a margin of {margin:g} by two one-sided tests at 5 % each."
+        f"was tested for equivalence to chance (0.5) within a margin of {margin:g} by two one-sided tests at 5 % each. "
+        "In tables by what was asked for, an image with several colours or structures counts with each of them."
     )
     rest = (
         "Agreement is given as Krippendorff's alpha (nominal or ordinal), Cohen's kappa where there are two readers, "

@@ -108,4 +108,4 @@ def leave_out(store: Store, name: str, synthetic: Path, out: Path, readers: int 
     found = store.flagged(name, log="flags written")
     rows = pictures.marked(synthetic, [one.origin for one in found if one.owner or one.readers >= readers])
     manifest.write(out, rows)
-    return sum(row[pictures.LEFT_OUT] == "yes" for row in rows), len(rows)
+    return sum(row[manifest.LEFT_OUT] == "yes" for row in rows), len(rows)

@@ -4,7 +4,7 @@ File names are not kept.
 """
 
 import io
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from dermaflux.data.check import BITS, alike, near_pairs, perceptual_hash
 from dermaflux.errors import DataError, InputError
 from dermaflux.files import read_bytes
 from dermaflux.images import manifest_row, open_untrusted, read_provenance
+from dermaflux.intake import SUFFIXES
 from dermaflux.lesion import DIAGNOSES, MONK_TONES, LesionAttributes
 from dermaflux.study import answers
-from dermaflux.study.protocol import PRACTICE, Protocol, choose
+from dermaflux.study.protocol import PRACTICE, Protocol, Strata, choose
 
 MAX_SIDE = 512
 QUALITY = 95
 MAX_DIAGNOSIS = 200
-LEFT_OUT = "left_out"
 """The column of a manifest that says, by “yes”, that an image is not to be used again."""
 
 
@@ -96,27 +96,35 @@ def synthetic_pool(path: Path) -> list[Candidate]:
 
 
 def real_pool(path: Path) -> list[Candidate]:
-    """The real images of a manifest. Raises DataError where there are none."""
-    found = []
-    for place, row in _kept(path):
-        if row.values.get("source") == "synthetic":
-            raise DataError(
-                f"{path}, image {place} is marked as synthetic; a pool of real images holds real ones only."
-            )
-        tone = _tone(row.values.get("skin_tone"))
-        diagnosis = answers.clean(row.values.get("diagnosis") or "")
-        if len(diagnosis) > MAX_DIAGNOSIS:
-            raise DataError(f"{path}, image {place}: a diagnosis has up to {MAX_DIAGNOSIS} characters; shorten it.")
-        lesion = LesionAttributes(label=row.label, tone=tone)
-        found.append(Candidate(f"{path}, image {place}", row.path, "real", row.label, tone, "", lesion, diagnosis))
+    """The real images of a manifest, or of a folder, where nothing but the picture is known of them.
+
+    Raises DataError where there are none.
+    """
+    if path.is_dir():
+        files = sorted(one for one in path.rglob("*") if one.suffix.lower() in SUFFIXES)
+        known = ("real", "", None, "", LesionAttributes(), "")
+        found = [Candidate(f"{path}, image {place}", one, *known) for place, one in enumerate(files, 1)]
+    else:
+        found = [_real(row, f"{path}, image {place}") for place, row in _kept(path)]
     if not found:
-        raise DataError(f"{path} holds no images; add one a row.")
+        raise DataError(f"{path} holds no images.")
     return found
 
 
+def _real(row: manifest.Row, where: str) -> Candidate:
+    if row.values.get("source") == "synthetic":
+        raise DataError(f"{where} is marked as synthetic; a pool of real images holds real ones only.")
+    tone = _tone(row.values.get("skin_tone"))
+    diagnosis = answers.clean(row.values.get("diagnosis") or "")
+    if len(diagnosis) > MAX_DIAGNOSIS:
+        raise DataError(f"{where}: a diagnosis has up to {MAX_DIAGNOSIS} characters; shorten it.")
+    lesion = LesionAttributes(label=row.label, tone=tone)
+    return Candidate(where, row.path, "real", row.label, tone, "", lesion, diagnosis)
+
+
 def _kept(path: Path) -> list[tuple[int, manifest.Row]]:
-    rows = enumerate(manifest.read(path), 1)
-    return [(place, row) for place, row in rows if row.values.get(LEFT_OUT) != "yes"]
+    rows = enumerate(manifest.read(path, left_out=True), 1)  # so that an image's place is its row's
+    return [(place, row) for place, row in rows if row.values.get(manifest.LEFT_OUT) != "yes"]
 
 
 def _of_file(path: Path) -> Candidate:
@@ -172,18 +180,40 @@ def prepare(synthetic: Sequence[Candidate], real: Sequence[Candidate], protocol:
         if first.setdefault(picture.case, one.where) != one.where:
             raise DataError(f"{one.where} is the same picture as {first[picture.case]}; leave one out.")
     groups = alike([picture.look for picture in made])
-    return [
-        replace(picture, group=group, practice=place < PRACTICE)
-        for place, (picture, group) in enumerate(zip(made, groups, strict=True))
-    ]
+    return _practised([replace(one, group=group) for one, group in zip(made, groups, strict=True)], protocol.strata)
+
+
+def _practised(shown: list[Picture], strata: Strata) -> list[Picture]:
+    """The first pictures as practice cases, each exchanged for the next of its stratum that looks like no other picture
+    if it looks like one, as its feedback would tell of that one too."""
+    alone = Counter(one.group for one in shown)
+    for place, one in enumerate(shown[:PRACTICE]):
+        if alone[one.group] > 1:
+            rest = range(PRACTICE, len(shown))
+            fits = (at for at in rest if alone[shown[at].group] == 1 and strata.key(shown[at]) == strata.key(one))
+            other = next(fits, place)
+            shown[place], shown[other] = shown[other], one
+    return [replace(one, practice=place < PRACTICE) for place, one in enumerate(shown)]
 
 
 def _opened(one: Candidate) -> tuple[Image.Image, str]:
     try:
         data = read_bytes(one.path)
-        return open_untrusted(data), sha256(data).hexdigest() if one.source == "synthetic" else ""
+        image = open_untrusted(data)
     except InputError as error:
         raise DataError(f"{one.where}: {error}") from None
+    if one.source == "synthetic":
+        return image, sha256(data).hexdigest()
+    if _carries_recipe(data):
+        raise DataError(f"{one.where} is synthetic, as it says itself; a pool of real images holds real ones only.")
+    return image, ""
+
+
+def _carries_recipe(data: bytes) -> bool:
+    try:
+        return bool(read_provenance(data))
+    except InputError:
+        return False
 
 
 def _made(one: Candidate, image: Image.Image, origin: str, side: int) -> Picture:
@@ -249,11 +279,12 @@ def _look(path: Path) -> int | str:
 
 
 def marked(path: Path, left_out: Iterable[str]) -> list[dict[str, object]]:
-    """The rows of a folder or manifest of synthetic images with LEFT_OUT, “yes” for those of the origins `left_out`."""
+    """The rows of a folder or manifest of images, marked as left out where they are of `left_out`, by hash."""
     if path.is_dir():
         rows = [(one, manifest_row(one.name, read_provenance(one))) for one in sorted(path.glob("*.png"))]
     else:
-        rows = [(row.path, row.values) for row in manifest.read(path)]
+        rows = [(row.path, row.values) for row in manifest.read(path, left_out=True)]
     known = set(left_out)
     out = [(values, sha256(read_bytes(file)).hexdigest() in known) for file, values in rows]
-    return [values | {LEFT_OUT: "yes" if found else values.get(LEFT_OUT, "")} for values, found in out]
+    column = manifest.LEFT_OUT
+    return [values | {column: "yes" if found else values.get(column, "")} for values, found in out]

@@ -3,8 +3,9 @@
 import math
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise, permutations
 from typing import Protocol as Shape
 from typing import TypeVar
 
@@ -16,8 +17,8 @@ APART = 3
 MIN_CASES, MAX_CASES, MAX_REPEATS = 2, 2000, 0.3
 TONES = {"light": (1, 4), "medium": (5, 7), "dark": (8, 10)}
 """First and last Monk tone of each group (Schumann et al. 2023, Consensus and subjectivity of skin tone annotation)."""
-_SWAPS = 20
-"""Swaps tried for each showing before an order is given up."""
+_TRIES, _SWAPS = 4, 10
+"""Orders tried before it is said that there is none, and swaps tried in each, as many for each showing."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class Questions:
         if not names - {"match"}:
             raise InputError(f"A study asks at least one question besides match: {', '.join(known[:-1])}.")
         return cls(**{name: name in names for name in known})
+
+    @property
+    def captions_last(self) -> bool:
+        """Whether captions come in a pass of their own, after the last case."""
+        return self.source and self.match
 
 
 @dataclass(frozen=True)
@@ -94,12 +100,13 @@ class Protocol:
 
 
 class Case(Shape):
-    """A picture as the protocol knows it: group is shared by near-duplicates."""
+    """A picture as the protocol knows it: group is shared by near-duplicates; caption is empty where there is none."""
 
     case: str
     source: str
     label: str
     tone: int | None
+    caption: str
     group: int
 
 
@@ -139,22 +146,27 @@ def _in_turn(lists: list[list[C]]) -> list[C]:
     return [one[place] for place in range(longest) for one in lists if place < len(one)]
 
 
-def sequence(cases: Sequence[Case], practice: Sequence[Case], repeats: float, seed: int, reader: int) -> list[Place]:
-    """What reader number `reader` (from 0) sees, the same for the same seed.
+def sequence(cases: Sequence[Case], practice: Sequence[Case], protocol: Protocol, reader: int) -> list[Place]:
+    """What reader number `reader` (from 0) sees of a study, the same for the same seed.
 
     Practice cases come first. Kinds (source and label) are mixed by permuted blocks, so that none has a long run, and
     come equally often in either half; so do all cases over two readers, as every second reader sees the order of the
-    one before mirrored. Near-duplicates are never adjacent. Repeats, other cases for each pair of readers, lie a third
-    of the sequence or more after their first showing. Raises InputError where there is no such order.
+    one before mirrored. Near-duplicates are never adjacent, neither among the cases nor among the captions that may
+    follow them. Repeats, other cases for each pair of readers, lie a third of the sequence or more after their first
+    showing. Raises InputError where there is no such order.
     """
-    rng = random.Random(f"{seed} {reader // 2}")
-    shown = list(cases) + _repeated(cases, round(repeats * len(cases)), seed, reader // 2)
-    queues = defaultdict(list)
-    for case in rng.sample(shown, len(shown)):
-        queues[_kind(case)].append(case)
-    order = [queues[kind].pop() for kind in _kinds(Counter(map(_kind, shown)), rng)]
-    before = practice[-1].group if practice else None
-    order = _settled(order, before, rng)[:: -1 if reader % 2 else 1]
+    rng = random.Random(f"{protocol.seed} {reader // 2}")
+    shown = list(cases) + _repeated(cases, round(protocol.repeats * len(cases)), protocol.seed, reader // 2)
+    practice = _apart(practice)
+    before, captions = practice[-1].group if practice else None, protocol.questions.captions_last
+    tried = (_settled(_mixed(shown, rng), before, captions, rng) for _ in range(_TRIES))
+    order = next((one for one in tried if one), None)
+    if order is None:
+        raise InputError(
+            "The cases cannot be put in an order in which near-duplicates and repeats are apart; take more cases, "
+            "fewer repeats, or leave near-duplicates out."
+        )
+    order = order[:: -1 if reader % 2 else 1]
     warm = [Place(place - len(practice) + 1, case.case) for place, case in enumerate(practice)]
     seen: set[str] = set()
     for place, case in enumerate(order, 1):
@@ -191,38 +203,62 @@ def _repeated(cases: Sequence[Case], count: int, seed: int, pair: int) -> list[C
     return [mixed[(pair * count + place) % len(mixed)] for place in range(count)]
 
 
-def _settled(order: list[Case], before: int | None, rng: random.Random) -> list[Case]:
+def _mixed(shown: Sequence[Case], rng: random.Random) -> list[Case]:
+    """The cases in any order whose kinds are mixed."""
+    queues = defaultdict(list)
+    for case in rng.sample(shown, len(shown)):
+        queues[_kind(case)].append(case)
+    return [queues[kind].pop() for kind in _kinds(Counter(map(_kind, shown)), rng)]
+
+
+def _apart(practice: Sequence[Case]) -> list[Case]:
+    """The few practice cases, reordered if near-duplicates are adjacent."""
+    for order in permutations(practice):
+        if all(one.group != other.group for one, other in pairwise(order)):
+            return list(order)
+    raise InputError("The practice cases look the same; take other pictures or another seed.")
+
+
+def _settled(order: list[Case], before: int | None, captions: bool, rng: random.Random) -> list[Case] | None:
     """`order` with cases of the same kind swapped until near-duplicates and repeats are apart, and neither end is of
-    the group `before`, as every second reader begins with the last."""
+    the group `before`, as every second reader begins with the last; None where that was not reached. captions: whether
+    they follow in the same order."""
     places = defaultdict(list)
     for place, case in enumerate(order):
         places[_kind(case)].append(place)
-    wrong = _misplaced(order, before)
+    wrong = _misplaced(order, before, captions)
     for _ in range(_SWAPS * len(order)):
         if not wrong:
             return order
         one = rng.choice(wrong)
         other = rng.choice(places[_kind(order[one])])
         order[one], order[other] = order[other], order[one]
-        found = _misplaced(order, before)
+        found = _misplaced(order, before, captions)
         if len(found) > len(wrong):
             order[one], order[other] = order[other], order[one]
         else:
             wrong = found
-    raise InputError(
-        "The cases cannot be put in an order in which near-duplicates and repeats are apart; take more cases, fewer "
-        "repeats, or leave near-duplicates out."
-    )
+    return None
 
 
-def _misplaced(order: Sequence[Case], before: int | None) -> list[int]:
+def _misplaced(order: Sequence[Case], before: int | None, captions: bool) -> list[int]:
     """Places of cases beside a near-duplicate, or too near their other showing."""
     apart, first = math.ceil(len(order) / APART), {}
     wrong = {place for place in (0, len(order) - 1) if order[place].group == before}
+    for one, other in _beside(order, captions):
+        if one != other and order[one].group == order[other].group:
+            wrong |= {one, other}
     for place, case in enumerate(order):
-        if place and case.group == order[place - 1].group:
-            wrong |= {place - 1, place}
         if place - first.setdefault(case.case, place - apart) < apart:
             wrong |= {first[case.case], place}
         first[case.case] = place
     return sorted(wrong)
+
+
+def _beside(order: Sequence[Case], captions: bool) -> Iterator[tuple[int, int]]:
+    """Places of cases that one of two readers sees one after the other, the second in the mirrored order."""
+    yield from pairwise(range(len(order)))
+    captioned = [place for place, case in enumerate(order) if case.caption]
+    if captions and captioned:
+        yield from pairwise(captioned)
+        yield from ((len(order) - 1, captioned[0]), (captioned[-1], 0))

@@ -128,6 +128,16 @@ def artefacts(readings: pd.DataFrame, **options) -> list[Artefact]:
     return found
 
 
+def left_out(readings: pd.DataFrame) -> list[tuple[str, int, int]]:
+    """The synthetic cases that readers want left out of synthesis, most wanted first: the case, by how many readers,
+    and of how many who read it."""
+    first = first_showings(readings)
+    first = first[first["source"] == "synthetic"]
+    by = first.assign(out=numbers(first["left_out"]) == 1).groupby("case", sort=True)["out"].agg(["sum", "count"])
+    wanted = by[by["sum"] > 0].sort_values("sum", ascending=False, kind="stable")
+    return [(str(case), int(out), int(of)) for case, out, of in wanted.itertuples()]
+
+
 def _tags(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag.strip() for tag in text.split(";") if tag.strip()))
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
-from dermaflux.lesion import LABELS, MAX_ASYMMETRY, MAX_BORDER, MONK_TONES
+from dermaflux.lesion import LABELS, MAX_ASYMMETRY, MAX_BORDER, MAX_SIZE_MM, MIN_SIZE_MM, MONK_TONES
 
 TEXT, WHOLE, REAL, FLAG = "text", "whole number", "number", "true or false"
 KINDS = {TEXT: "str", WHOLE: "Int64", REAL: "float64", FLAG: "boolean"}
@@ -55,6 +55,15 @@ COLUMNS = {
     "source": Column(TEXT, "where the picture comes from", SOURCES),
     "label": Column(TEXT, "label of the picture, true or asked for", LABELS, optional=True),
     "tone": Column(WHOLE, "skin tone on the Monk scale, asked for or measured", (), 1, len(MONK_TONES), True),
+    "asked_asymmetry": Column(WHOLE, "asymmetric axes asked of a synthetic picture", (), 0, MAX_ASYMMETRY, True),
+    "asked_border": Column(
+        WHOLE, "abruptly cut segments of the border asked of a synthetic picture", (), 0, MAX_BORDER, True
+    ),
+    "asked_colours": Column(TEXT, "colours asked of a synthetic picture, joined by ;", optional=True),
+    "asked_structures": Column(TEXT, "structures asked of a synthetic picture, joined by ;", optional=True),
+    "asked_size": Column(
+        WHOLE, "largest diameter asked of a synthetic picture, in mm", (), MIN_SIZE_MM, MAX_SIZE_MM, True
+    ),
     "said_synthetic": Column(FLAG, "stage 1: the reader takes the picture for synthetic", optional=True),
     "confidence": Column(WHOLE, "stage 1: confidence in that, 5 the highest", (), 1, 5, True),
     "realism": Column(WHOLE, "stage 1: how real the picture looks, 5 the most", (), 1, 5, True),
@@ -70,6 +79,7 @@ COLUMNS = {
     "marked": Column(
         TEXT, "boxes drawn on what looks wrong: JSON of [x0, y0, x1, y1], shares of the side", optional=True
     ),
+    "left_out": Column(FLAG, "whether the reader wants the picture left out of synthesis", optional=True),
     "match_asymmetry": _match("asymmetry"),
     "match_border": _match("border"),
     "match_colours": _match("colours"),

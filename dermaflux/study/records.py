@@ -18,6 +18,7 @@ class _Case:
     source: str
     label: str
     tone: int | None
+    caption: str
     group: int
 
 
@@ -46,7 +47,7 @@ def showings(session: Session, study: Study, readers: Iterable[Reader]) -> Itera
     keys = {one.case_id: one.id for one in shown}
     practice, counted = ([_case(one) for one in shown if one.practice is practice] for practice in (True, False))
     for reader in readers:
-        for place in sequence(counted, practice, protocol.repeats, protocol.seed, reader.number):
+        for place in sequence(counted, practice, protocol, reader.number):
             yield Showing(
                 reader_id=reader.id,
                 picture_id=keys[place.case],
@@ -57,12 +58,14 @@ def showings(session: Session, study: Study, readers: Iterable[Reader]) -> Itera
 
 
 def _case(one: tables.Picture) -> _Case:
-    return _Case(one.case_id, one.source, one.label, one.tone, one.group_number)
+    return _Case(one.case_id, one.source, one.label, one.tone, one.caption, one.group_number)
 
 
-def reading(study: Study, reader: Reader, showing: Showing) -> dict[str, object]:
-    """The row of a showing that was answered, by the names of `readings.COLUMNS`."""
+def reading(study: Study, reader: Reader, showing: Showing, left_out: bool) -> dict[str, object]:
+    """The row of a showing that was answered, by the names of `readings.COLUMNS`; left_out: whether the reader wants
+    its picture left out of synthesis."""
     shown, answer = showing.picture, showing.answer
+    asked = shown.attributes if shown.source == "synthetic" else {}
     said = {**answer.first, **(answer.second or {})}
     joined = {name: ";".join(said[name]) for name in ("seen_colours", "seen_structures", "artefacts")}
     return said | {
@@ -77,6 +80,12 @@ def reading(study: Study, reader: Reader, showing: Showing) -> dict[str, object]
         "source": shown.source,
         "label": shown.label,
         "tone": shown.tone,
+        "asked_asymmetry": asked.get("asymmetry"),
+        "asked_border": asked.get("border"),
+        "asked_colours": ";".join(asked.get("colours", ())),
+        "asked_structures": ";".join(asked.get("structures", ())),
+        "asked_size": asked.get("size_mm"),
+        "left_out": left_out,
         "diagnosis": shown.diagnosis,
         "marked": json.dumps(said["marked"]) if said["marked"] else "",
         "seconds": round(showing.seconds, 1),

@@ -8,18 +8,18 @@ import base64
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from PIL import Image
 
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
-from dermaflux.study import plots
+from dermaflux.study import marks, plots
+from dermaflux.study.answers import Box
 from dermaflux.study.discrimination import MARGIN
 from dermaflux.study.estimates import RESAMPLES
 from dermaflux.study.results import compute
@@ -29,6 +29,8 @@ from dermaflux.study.store import Store
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 SIDE, DOTS = 160, 150
 """Of a case's picture: pixels, and dots per inch on paper."""
+MOST_WIDE = 40
+"""Characters of a column on paper, beside which no other becomes too narrow."""
 NOTICE = "Research only. Not a medical device; no figure here says anything about a patient."
 _MEANING = re.compile(r"([\\`*_{}\[\]<>#|~$^@&!]|:(?=//))")
 
@@ -57,7 +59,7 @@ def write(
     if picture:
         exhibits = (exhibit for section in results.sections for exhibit in section.exhibits)
         cases = dict.fromkeys(case for exhibit in exhibits for case in exhibit.cases)
-        figures |= {_case_figure(case): _small(picture(case)) for case in cases}
+        figures |= {_case_figure(case): _small(picture(case), results.marks.get(case, ())) for case in cases}
     pages = {HTML: html(results, figures), MARKDOWN: markdown(results, figures)}
     try:
         for name, png in figures.items():
@@ -76,6 +78,9 @@ def html(results: Results, figures: dict[str, bytes]) -> str:
 
 def markdown(results: Results, figures: Container[str] = ()) -> str:
     """The report as Markdown that pandoc turns into a PDF; its figures lie in the folder figures beside it.
+
+    `pandoc report.md --from markdown-smart --shift-heading-level-by=-1 -o report.pdf` shows what readers wrote as they
+    wrote it, and takes the first heading for the title.
 
     figures: the names of those that there are; pictures of cases are left out if theirs is not among them.
     """
@@ -104,7 +109,7 @@ def _section(section: Section, figures: Container[str]) -> str:
     parts += [f"![{escaped(plot.caption)}]({FIGURES}/{plot.name}.png)" for plot in section.plots]
     rows = [_exhibit(one, figures) for one in section.exhibits]
     if any(rows):
-        parts.append("\n".join(["| Artefact | Pictures |", "| --- | --- |", *filter(None, rows)]))
+        parts.append("\n".join(["| What | Pictures |", f"| {'-' * 12} | {'-' * 60} |", *filter(None, rows)]))
     return "\n\n".join(parts)
 
 
@@ -119,16 +124,16 @@ def _case_figure(case: str) -> str:
     return f"case-{sha256(case.encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
-def _small(png: bytes) -> bytes:
-    with Image.open(io.BytesIO(png)) as image:
-        shown, stored = image.convert("RGB"), io.BytesIO()
-    shown.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-    shown.save(stored, "PNG", dpi=(DOTS, DOTS))
+def _small(png: bytes, marked: Iterable[Box]) -> bytes:
+    stored = io.BytesIO()
+    marks.small(png, marked, SIDE).save(stored, "PNG", dpi=(DOTS, DOTS))
     return stored.getvalue()
 
 
 def _table(table: Table) -> str:
-    lines = [table.head, ("---",) * len(table.head), *(map(escaped, row) for row in table.rows)]
+    rows = [table.head, *(tuple(map(escaped, row)) for row in table.rows)]
+    widths = [min(MOST_WIDE, max(3, *map(len, column))) for column in zip(*rows, strict=True)]
+    lines = [rows[0], ["-" * width for width in widths], *rows[1:]]  # pandoc takes a column's width from its dashes
     return f"**{escaped(table.caption)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

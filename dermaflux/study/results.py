@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dermaflux.errors import DataError
-from dermaflux.study import agreement, discrimination, learning, plots, ratings
+from dermaflux.study import agreement, asked, discrimination, learning, marks, plots, ratings
 from dermaflux.study.discrimination import MARGIN, Skill
 from dermaflux.study.estimates import RESAMPLES, Estimate, first_showings, numbers, wilson
 from dermaflux.study.methods import methods
@@ -35,19 +35,22 @@ def compute(readings: pd.DataFrame, margin: float = MARGIN, resamples: int = RES
         return Results(title, "", (Section("Readings", ("There are no readings yet.",)),))
     options = {"resamples": resamples, "seed": seed}
     told, verdict = _told_apart(readings, test.margin, options)
+    values = asked.by_value(readings, **options)
     sections = (
         told,
-        _realism(readings, options),
-        _match(readings, options),
+        _realism(readings, values, options),
+        _match(readings, values, options),
         _diagnosis(readings, options),
         _artefacts(readings, options),
+        _left_out(readings),
         _agreement(readings, options),
         _learning(readings),
         _readers(readings),
         Section("Methods", tuple(methods(readings, margin, resamples))),
         _comments(readings),
     )
-    return Results(title, verdict, tuple(section for section in sections if section.sentences or section.tables))
+    kept = tuple(section for section in sections if section.sentences or section.tables)
+    return Results(title, verdict, kept, marks.of_cases(readings))
 
 
 def _told_apart(readings: pd.DataFrame, margin: float, options: dict) -> tuple[Section, str]:
@@ -109,16 +112,22 @@ def _skill(skill: Skill) -> tuple[str, ...]:
     return (skill.who, *(figure.text() for figure in figures), str(skill.accuracy.n))
 
 
-def _realism(readings: pd.DataFrame, options: dict) -> Section:
+def _realism(readings: pd.DataFrame, values: list[asked.Asked], options: dict) -> Section:
     found, apart = ratings.rated(readings, "realism", **options), ratings.rated_apart(readings, "realism", **options)
     if not found:
         return Section("Realism", ("Realism was not rated.",))
     said = _apart("Realism", apart) if apart else ""
     drawn = Plot("realism", "Realism by source and group.", lambda: plots.ratings(found))
-    return Section("Realism", (said,) if said else (), (_rated("Realism, 1 to 5", found),), (drawn,), said)
+    tables = [_rated("Realism, 1 to 5", found)]
+    values = [one for one in values if one.realism.n and one.attribute != ratings.ATTRIBUTES["match_tone"]]
+    rows = tuple((one.attribute, one.value, one.realism.text(), str(one.realism.n)) for one in values)
+    if rows:
+        head = ("Attribute", "Asked for", "Mean (95 % interval)", "n")
+        tables.append(Table("Realism of synthetic images by what was asked for", head, rows))
+    return Section("Realism", (said,) if said else (), tuple(tables), (drawn,), said)
 
 
-def _match(readings: pd.DataFrame, options: dict) -> Section:
+def _match(readings: pd.DataFrame, values: list[asked.Asked], options: dict) -> Section:
     title, found = "Match to the caption", ratings.matches(readings, **options)
     overall = [one for one in ratings.rated(readings, "match", **options) if one.source == "synthetic"]
     if not found and not overall:
@@ -138,6 +147,14 @@ def _match(readings: pd.DataFrame, options: dict) -> Section:
             best, worst = (f"{one.attribute} {one.drawn.text()}" for one in (judged[0], judged[-1]))
             said = f"Drawn as asked, share of yes (95 % interval): most often {best}"
             said += f", least often {worst}." if len(judged) > 1 else "."
+    rows = tuple(
+        (o.attribute, o.value, o.drawn.text(), str(o.drawn.n), o.match.text(), str(o.match.n))
+        for o in values
+        if o.drawn.n or o.match.n
+    )
+    if rows:
+        head = ("Attribute", "Asked for", "Drawn as asked", "n", "Overall match", "n")
+        tables.append(Table("Match by what was asked for (95 % intervals)", head, rows))
     return Section(title, (said,) if said else (), tuple(tables), drawn, said)
 
 
@@ -158,6 +175,7 @@ def _artefacts(readings: pd.DataFrame, options: dict) -> Section:
     found, first = ratings.artefacts(readings, **options), first_showings(readings)
     marked = int((~first["marked"].astype("string").fillna("").isin(("", "[]"))).sum())
     said = f"Readers drew on what looks wrong in {marked} of {len(first)} readings."
+    said += " Where a picture is shown, so is what they drew on it." if marked else ""
     if not found:
         return Section("Artefacts", (f"No artefact was reported in {len(first)} readings.", said))
     sources = [source for source in ("real", "synthetic") if any(source in one.shares for one in found)]
@@ -175,6 +193,18 @@ def _artefacts(readings: pd.DataFrame, options: dict) -> Section:
     return Section(
         "Artefacts", (top, said), (Table("Artefacts, most seen first", head, rows),), exhibits=shown, headline=top
     )
+
+
+def _left_out(readings: pd.DataFrame) -> Section:
+    title, found = "Left out of synthesis", ratings.left_out(readings)
+    if not found:
+        return Section(title)
+    synthetic = readings.loc[readings["source"] == "synthetic", "case"].nunique()
+    said = f"Readers want {len(found)} of {synthetic} synthetic images left out of synthesis."
+    rows = tuple((case, str(out), str(of)) for case, out, of in found)
+    table = Table("Images that readers want left out, by the most first", ("Case", "Readers who want it", "n"), rows)
+    shown = Exhibit("Left out", tuple(case for case, *_ in found[:MOST_CASES]))
+    return Section(title, (said,), (table,), exhibits=(shown,), headline=said)
 
 
 def _cases(cases: tuple[tuple[str, int], ...]) -> str:

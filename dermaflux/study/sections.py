@@ -1,7 +1,7 @@
 """The shape of a study's results: titled sections of sentences, tables and plots."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from matplotlib.figure import Figure
 
@@ -46,11 +46,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Results:
-    """A study's results; verdict: what the equivalence test concludes, empty where there is none."""
+    """A study's results; verdict: what the equivalence test concludes, empty where there is none. marks: the places
+    that readers marked, by case, as boxes in shares of the picture's side."""
 
     title: str
     verdict: str
     sections: tuple[Section, ...]
+    marks: Mapping[str, tuple[tuple[float, float, float, float], ...]] = field(default_factory=dict)
 
     @property
     def summary(self) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def tasks(session: Session, reader: int, questions: Questions) -> list[Task]:
         order.append(Task(showing, 1))
         shown = showing.picture
         if questions.match and shown.source == "synthetic" and shown.caption:
-            (last if questions.source and not shown.practice else order).append(Task(showing, 2))
+            (last if questions.captions_last and not shown.practice else order).append(Task(showing, 2))
     return order + last
 
 
@@ -227,18 +227,20 @@ class ReaderSession:
         """Delete all that the reader answered and said of themselves; that it was done is logged. Holds for ever."""
         with writing(self._engine) as session:
             reader = session.scalar(select(Reader).where(Reader.id == self._reader).with_for_update())
-            if reader.withdrawn_at:
+            if reader is None or reader.withdrawn_at:
                 return
             session.execute(delete(Flag).where(Flag.reader_id == reader.id))
             session.execute(delete(Showing).where(Showing.reader_id == reader.id))
             reader.role = reader.years = reader.trained = reader.consented_at = None
             reader.withdrawn_at = self._now()
             detail = f"{reader.pseudonym}, by the {by}"
-            session.add(Event(study_id=reader.study_id, at=reader.withdrawn_at, what="withdrawn", detail=detail))
+            session.add(Event(study=reader.study.name, at=reader.withdrawn_at, what="withdrawn", detail=detail))
 
     def _find(self, session: Session, lock: bool = False) -> Reader:
         query = select(Reader).where(Reader.id == self._reader).options(joinedload(Reader.study))
         reader = session.scalar(query.with_for_update(of=Reader) if lock else query)
+        if reader is None:
+            raise InputError("This link is not known any more; ask who invited you for a new one.")
         study = reader.study
         if reader.withdrawn_at:
             raise InputError("You have withdrawn from this study, and your answers are deleted.")

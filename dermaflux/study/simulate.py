@@ -10,7 +10,16 @@ import pandas as pd
 from scipy.stats import norm
 
 from dermaflux.errors import InputError
-from dermaflux.lesion import COLOURS, DIAGNOSES, LABELS, MAX_ASYMMETRY, MAX_BORDER, STRUCTURES
+from dermaflux.lesion import (
+    COLOURS,
+    DIAGNOSES,
+    LABELS,
+    MAX_ASYMMETRY,
+    MAX_BORDER,
+    MAX_SIZE_MM,
+    MIN_SIZE_MM,
+    STRUCTURES,
+)
 from dermaflux.study.ratings import ATTRIBUTES
 from dermaflux.study.readings import COLUMNS, KINDS, MATCHES, SOURCES, TEXT
 
@@ -145,6 +154,7 @@ def _rounded(mean: float) -> float:
 
 def _cases(rng: np.random.Generator, cases: int, real_share: float) -> dict[str, np.ndarray]:
     """Cases of both sources and labels in turn, with what all readers see of them alike."""
+    (asked,) = rng.spawn(1)
     place = rng.permutation(cases)
     synthetic = place >= round(cases * real_share)
     label = np.array(LABELS)[place % 2]
@@ -159,7 +169,16 @@ def _cases(rng: np.random.Generator, cases: int, real_share: float) -> dict[str,
         "looks": rng.normal(size=cases),
         "asymmetry": rng.integers(0, MAX_ASYMMETRY + 1, cases),
         "border": rng.integers(0, MAX_BORDER + 1, cases),
+        "size": asked.integers(MIN_SIZE_MM, MAX_SIZE_MM + 1, cases),
+        "colours": _some(asked, tuple(COLOURS), cases),
+        "structures": _some(asked, STRUCTURES, cases),
     }
+
+
+def _some(rng: np.random.Generator, names: Sequence[str], cases: int) -> np.ndarray:
+    """One to three of `names` for each case, in their order, joined."""
+    chosen = (np.sort(rng.choice(len(names), rng.integers(1, 4), replace=False)) for _ in range(cases))
+    return np.array([";".join(names[one] for one in some) for some in chosen], dtype=object)
 
 
 def _read(
@@ -191,11 +210,14 @@ def _read(
         "seen_structures": rng.choice(STRUCTURES, count),
         "artefacts": tags,
         "marked": [_box(rng) if text else "" for text in tags],
+        "left_out": [is_synthetic and ";" in text for is_synthetic, text in zip(synthetic, tags, strict=True)],
         "match": [_overall(rng) if is_synthetic else pd.NA for is_synthetic in synthetic],
         "seconds": reader.seconds * reader.pace ** (position / 10) * rng.lognormal(0, 0.4, count),
     }
     for column, attribute in ATTRIBUTES.items():
         columns[column] = np.where(synthetic, rng.choice(MATCHES, count, p=reader.matches[attribute]), "")
+    for name, nothing in {"asymmetry": pd.NA, "border": pd.NA, "size": pd.NA, "colours": "", "structures": ""}.items():
+        columns[f"asked_{name}"] = np.where(synthetic, case[name].astype(object), nothing)
     table = pd.DataFrame(columns)
     table = pd.concat([table.assign(repeat=False), _again(rng, table, reader, round(count * repeats))])
     table["position"] = np.arange(1, len(table) + 1)

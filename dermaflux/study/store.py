@@ -1,7 +1,6 @@
 """The store of studies, as their owner uses it: create, open, invite, close, read the answers, copy."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from dermaflux.study.answers import clean
 from dermaflux.study.database import reading, writing
 from dermaflux.study.protocol import Protocol, sequence
 from dermaflux.study.session import ReaderSession, tasks
+from dermaflux.study.summaries import Flagged, ReaderState, Summary
 from dermaflux.study.tables import Answer, Event, Flag, Picture, Reader, Showing, Study
 
 MAX_NAME, MIN_PASSWORD, MAX_PASSWORD, MAX_READERS, MAX_DETAIL = 100, 8, 200, 500, 300
@@ -25,44 +25,6 @@ Clock = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A study at a glance. state: created, open or closed. readers: invited and not withdrawn. answers: showings
-    answered, practice included. closes, opened_at: ISO 8601 in UTC, None where there is none."""
-
-    name: str
-    state: str
-    protocol: Protocol
-    readers: int
-    answers: int
-    closes: str | None
-    opened_at: str | None
-
-
-@dataclass(frozen=True)
-class ReaderState:
-    """How far a reader is: answers given and to be given, practice and stage 2 included."""
-
-    reader: str
-    consented: bool
-    withdrawn: bool
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Flagged:
-    """A synthetic picture that should be left out of synthesis: by how many readers, and whether by the owner.
-
-    origin: SHA-256 of the image's file.
-    """
-
-    case: str
-    origin: str
-    readers: int
-    owner: bool
 
 
 class Store:
@@ -104,7 +66,7 @@ class Store:
         if closes is not None and closes <= self._clock():
             raise InputError("The closing date has passed already; choose a later one.")
         practice, counted = ([one for one in shown if one.practice is kind] for kind in (True, False))
-        sequence(counted, practice, protocol.repeats, protocol.seed, 0)
+        sequence(counted, practice, protocol, 0)
         with writing(self.engine) as session:
             study = Study(
                 name=name, protocol=protocol.record(), password=access.password_hash(password), created_at=self._now()
@@ -136,6 +98,17 @@ class Store:
             if not study.closed_at:
                 study.closed_at = self._now()
                 self._log(session, study, "closed")
+
+    def delete(self, name: str) -> None:
+        """Delete a study that nobody has answered in yet, its readers' links included; its log stays. Raises InputError
+        for a study with answers."""
+        with writing(self.engine) as session:
+            study = _find(session, name, lock=True)
+            session.scalars(select(Reader.id).where(Reader.study_id == study.id).with_for_update()).all()
+            if self._summary(session, study).answers:
+                raise InputError(f"Readers have answered in “{study.name}”; close it instead, or withdraw them first.")
+            session.execute(delete(Study).where(Study.id == study.id))
+            self._log(session, study, "deleted")
 
     def invite(self, name: str, count: int = 1) -> list[tuple[str, str]]:
         """Add `count` readers, each with an order of their own; returns pseudonym and token of each.
@@ -238,10 +211,11 @@ class Store:
             return states
 
     def events(self, name: str) -> list[tuple[str, str, str]]:
-        """What the owner did, and withdrawals: when, what, detail."""
+        """What the owner did, and withdrawals: when, what, detail; also of a study that was deleted."""
         with reading(self.engine) as session:
-            study = _find(session, name)
-            rows = session.scalars(select(Event).where(Event.study_id == study.id).order_by(Event.id))
+            rows = session.scalars(select(Event).where(Event.study == clean(name)).order_by(Event.id)).all()
+            if not rows:
+                _find(session, name)
             return [(one.at, one.what, one.detail) for one in rows]
 
     def readings(self, name: str, log: str = "") -> pd.DataFrame:
@@ -254,8 +228,13 @@ class Store:
             query = select(Showing, Reader).join(Reader).join(Answer, Answer.showing_id == Showing.id)
             query = query.options(joinedload(Showing.picture), selectinload(Showing.answer))
             query = query.where(Reader.study_id == study.id, Showing.position > 0)
-            rows = session.execute(query.order_by(Reader.number, Showing.position))
-            table = readings.frame(records.reading(study, reader, showing) for showing, reader in rows)
+            rows = session.execute(query.order_by(Reader.number, Showing.position)).all()
+            flags = select(Flag.reader_id, Flag.picture_id).join(Reader).where(Reader.study_id == study.id)
+            out = set(map(tuple, session.execute(flags)))
+            table = readings.frame(
+                records.reading(study, reader, showing, (reader.id, showing.picture_id) in out)
+                for showing, reader in rows
+            )
             if log:
                 self._log(session, study, log, f"{len(table)} readings")
             return table
@@ -277,7 +256,7 @@ class Store:
         return _stamp(self._clock())
 
     def _log(self, session: Session, study: Study, what: str, detail: str = "") -> None:
-        session.add(Event(study_id=study.id, at=self._now(), what=what, detail=clean(detail)[:MAX_DETAIL]))
+        session.add(Event(study=study.name, at=self._now(), what=what, detail=clean(detail)[:MAX_DETAIL]))
 
 
 def _stamp(moment: datetime) -> str:

@@ -102,11 +102,11 @@ class Flag(Base):
 
 
 class Event(Base):
-    """What the owner did, and withdrawals; no names."""
+    """What the owner did, and withdrawals. study: its name, as the log outlives a study that is deleted."""
 
     __tablename__ = "events"
     id: Mapped[int] = mapped_column(primary_key=True)
-    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id", ondelete="CASCADE"))
+    study: Mapped[str] = mapped_column(String(100))
     at: Mapped[str] = mapped_column(TIME)
     what: Mapped[str] = mapped_column(String(40))
     detail: Mapped[str] = mapped_column(String(300))

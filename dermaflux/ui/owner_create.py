@@ -25,9 +25,9 @@ QUESTIONS = {
     "match": "Match with the caption",
 }
 HINT = (
-    f"Synthetic images carry their recipes, as this page draws them, or come with a manifest; real ones come with a "
-    f"manifest. {PRACTICE} practice cases are taken from the same pictures. A study of synthetic images alone asks no "
-    "“real or synthetic”. Readers come in once you open it."
+    "Synthetic images carry their recipes, as this page draws them, or come with a manifest; real ones come with a "
+    f"manifest, or without labels as a folder. {PRACTICE} practice cases are taken from the same pictures. A study of "
+    "synthetic images alone asks no “real or synthetic”. Readers come in once you open it."
 )
 
 
@@ -55,10 +55,10 @@ def build(desk: Desk) -> Dependency:
                 )
             with gr.Column(min_width=300):
                 real = gr.Textbox(
-                    label="Real images", info="Manifest on this page's machine, or upload; may be left out"
+                    label="Real images", info="Folder or manifest on this page's machine, or upload; may be left out"
                 )
                 real_files = gr.File(
-                    label="ZIP of images and their manifest as a CSV",
+                    label="ZIP of images with their manifest as a CSV, or of PNGs",
                     file_count="multiple",
                     file_types=[".zip"],
                     height=170,

@@ -1,20 +1,18 @@
 """The HTML of the Study tab: tables, results with their plots, pictures. Whatever anybody wrote is text here."""
 
 import base64
-import io
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from dermaflux.study.protocol import PRACTICE
-from dermaflux.ui import table
+from dermaflux.ui import stage, table
 
 if TYPE_CHECKING:
+    from dermaflux.study.answers import Box
     from dermaflux.study.sections import Results, Section
-    from dermaflux.study.store import ReaderState, Summary
+    from dermaflux.study.summaries import ReaderState, Summary
 
 STYLE = Path(__file__).with_name("owner.css")
 STATES = {"created": "draft", "open": "open", "closed": "closed"}
@@ -120,10 +118,11 @@ def pictures(caption: str, cases: Iterable[tuple[str, str]], small: Callable[[st
     return f'<h4>{_text(caption)}</h4><div class="df-study-pictures">{figures}</div>' if figures else ""
 
 
-def small(png: bytes) -> str:
-    """A small copy of a picture as a data address."""
-    with Image.open(io.BytesIO(png)) as image:
-        return table.thumbnail(image)
+def small(png: bytes, marked: "Iterable[Box]") -> str:
+    """A small copy of a picture, with what readers drew on it, as a data address."""
+    from dermaflux.study import marks
+
+    return stage.preview(marks.small(png, marked, table.THUMBNAIL))
 
 
 def _figure(address: str, caption: str) -> str:

@@ -76,11 +76,12 @@ def compute(store: "Store", study: str | None, margin: float) -> tuple:
     from dermaflux.study import results
 
     now, readings = _now(store, study, margin), store.readings(study)
-    small, said = cache(lambda case: owner_html.small(store.picture(study, case))), cautions(readings)
+    found, said = results.compute(readings, margin, RESAMPLES), cautions(readings)
+    small = cache(lambda case: owner_html.small(store.picture(study, case), found.marks.get(case, ())))
     flagged = _flagged(store, study, small)
     if readings.empty:
         return owner_html.lines(said, "note"), flagged, now
-    return owner_html.results(results.compute(readings, margin, RESAMPLES), said, small), flagged, now
+    return owner_html.results(found, said, small), flagged, now
 
 
 def cautions(readings: "pd.DataFrame") -> list[str]:

@@ -12,6 +12,7 @@ from gradio.events import Dependency
 
 from dermaflux.errors import InputError
 from dermaflux.ui import folders, owner_files, owner_html
+from dermaflux.ui.context import LIVE
 from dermaflux.ui.owner_desk import HEAVY, Desk
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Area:
     glance: gr.HTML
     open: gr.Button
     close: gr.Button
+    delete: gr.Button
     readers: gr.HTML
     withdrawn: gr.Dropdown
     log: gr.HTML
@@ -39,19 +41,20 @@ class Area:
 
     @property
     def shown(self) -> list:
-        return [self.glance, self.open, self.close, self.readers, self.withdrawn, self.log]
+        return [self.glance, self.open, self.close, self.delete, self.readers, self.withdrawn, self.log]
 
 
 def look(store: "Store", study: str | None) -> list:
     """The values of `Area.shown` for a study, or for none."""
     if not study:
         off = gr.Button(interactive=False)
-        return ["", off, off, "", gr.Dropdown(choices=[], value=None), ""]
+        return ["", off, off, off, "", gr.Dropdown(choices=[], value=None), ""]
     one, who = store.summary(study), store.readers(study)
     return [
         owner_html.at_a_glance(one),
         gr.Button(interactive=one.state == "created"),
         gr.Button(interactive=one.state != "closed"),
+        gr.Button(interactive=not one.answers),
         owner_html.readers(who),
         gr.Dropdown(choices=[reader.reader for reader in who if not reader.withdrawn], value=None),
         owner_html.log(store.events(study)),
@@ -64,10 +67,13 @@ def build(desk: Desk) -> Area:
     with gr.Row(equal_height=False):
         opens = gr.Button("Open: let readers in", variant="primary", elem_id="df-owner-open", min_width=180)
         closes = gr.Button("Close for ever", variant="stop", elem_id="df-owner-close", min_width=180)
+        deletes = gr.Button("Delete, while unanswered", variant="stop", elem_id="df-owner-delete", min_width=180)
         sure = gr.Checkbox(label="Yes, this cannot be undone", min_width=220, elem_id="df-owner-sure")
+    deleted = desk.of(deletes.click, _confirmed("Delete", lambda store, study: store.delete(study)), [sure], [sure])
     changes = [
         desk.of(opens.click, lambda store, study: store.open(study), [], []),
-        desk.of(closes.click, _close, [sure], [sure]),
+        desk.of(closes.click, _confirmed("Close", lambda store, study: store.close(study)), [sure], [sure]),
+        deleted,
     ]
     with gr.Accordion("Invite readers", open=False, elem_id="df-owner-invite-part"):
         with gr.Row():
@@ -79,6 +85,7 @@ def build(desk: Desk) -> Area:
             info="Shown this once; a link cannot be looked up again. Give each reader one of their own.",
         )  # fmt: skip
     changes.append(desk.of(invite.click, _invite, [count, address], [link]))
+    deleted.success(lambda: "", None, link, **LIVE)
     with gr.Accordion("Readers", open=False):
         readers = gr.HTML(elem_id="df-owner-readers")
         with gr.Row(equal_height=False):
@@ -89,14 +96,19 @@ def build(desk: Desk) -> Area:
     changes += _pictures(desk)
     with gr.Accordion("Log", open=False):
         log = gr.HTML(elem_id="df-owner-log")
-    return Area(glance, opens, closes, readers, withdrawn, log, address, link, tuple(changes))
+    return Area(glance, opens, closes, deletes, readers, withdrawn, log, address, link, tuple(changes))
 
 
-def _close(store: "Store", study: str, sure: bool) -> bool:
-    if sure is not True:
-        raise InputError("Tick that this cannot be undone; then press Close again.")
-    store.close(study)
-    return False
+def _confirmed(name: str, act: Callable) -> Callable:
+    """`act` on a study, once the box beside the button `name` is ticked, which is cleared again."""
+
+    def acted(store: "Store", study: str, sure: bool) -> bool:
+        if sure is not True:
+            raise InputError(f"Tick that this cannot be undone; then press {name} again.")
+        act(store, study)
+        return False
+
+    return acted
 
 
 def _invite(store: "Store", study: str, count: int | None, address: str) -> str:

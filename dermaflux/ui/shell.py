@@ -9,10 +9,10 @@ from starlette.middleware import Middleware
 
 from dermaflux.settings import Settings, names
 from dermaflux.slot import GeneratorSlot
-from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, owner, review, sweep, theme
+from dermaflux.ui import about, api, classify, draw, form, gallery, llama, model, owner, reader, review, sweep, theme
 from dermaflux.ui.context import NOTICE, Context
 from dermaflux.ui.folders import DELETE_EVERY, DELETE_OLDER
-from dermaflux.ui.gate import Gate
+from dermaflux.ui.gate import Gate, log_out
 
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
@@ -46,7 +46,7 @@ def build_app(
         gr.HTML(HEADER, elem_id="df-header")
         if settings.login:
             with gr.Row():
-                gr.LoginButton(size="sm", scale=0, min_width=220, elem_id="df-login")
+                log_out(app)
         with gr.Tabs(elem_id="df-tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Draw", id="draw"):
                 described, area, images, chooser = _draw_tab(context)
@@ -56,6 +56,8 @@ def build_app(
                 judged = classify.build(context)
                 llama.build_describer(context, judged.image)
             if settings.owner_password and studies:
+                with gr.Tab(reader.TITLE, id="review"):
+                    reader.build()
                 with gr.Tab(owner.TITLE, id="study"):
                     owner.build(context, tabs)
             with gr.Tab("About", id="about") as told:

@@ -96,6 +96,23 @@ def test_an_owner_makes_a_study_of_uploads_and_a_reader_opens_it_by_its_link(own
     expect(owner.locator("#df-owner-list")).to_be_hidden()
 
 
+def test_a_reader_goes_from_the_review_tab_by_their_link_to_the_study(owner, store, tmp_path, address):
+    (token,) = sample_review.invited(store, tmp_path)
+    owner.get_by_role("tab", name="Review").click()
+    field, go = owner.get_by_label("Your link"), owner.get_by_role("button", name="Go to the study")
+    for wrong in ("", "https://example.org/", f"{token}<img src=x onerror=alert(1)>", "reader=short"):
+        field.fill(wrong)
+        go.click()
+        expect(owner.locator("#df-reader-told")).to_contain_text("That is no reader's link")
+        assert owner.locator("#df-reader-told img").count() == 0
+    field.fill(f" https://elsewhere.org/review?reader={token} ")
+    field.press("Enter")
+    owner.locator(".about").wait_for()
+    assert owner.url == f"{address}review?reader={token}"
+    owner.go_back()
+    expect(owner).to_have_title("DermaFlux")
+
+
 def test_the_tab_fits_a_telephone_and_a_refusal_shows_a_hostile_name_as_text(owner, store, tmp_path):
     sample_review.create(store, tmp_path, name=HOSTILE)
     unlock(owner)

@@ -11,6 +11,8 @@ from sample_study import BACKGROUND, PASSWORD, answer, pictures
 from dermaflux.study.protocol import Protocol, Questions
 from dermaflux.study.store import Store
 
+SCREENS = [(1440, 900, False), (1366, 768, False), (1024, 768, True), (768, 1024, True)]
+"""Two laptops, and a tablet held either way: width, height, whether it is touched."""
 HOSTILE = 'A lesion.<img src=x onerror="document.title=1"><script>document.title=1</script>'
 
 
@@ -134,6 +136,32 @@ def test_places_are_marked_by_hand_and_a_reload_keeps_what_was_begun(sit, store,
     assert mark == pytest.approx([0.25, 0.5, 0.75, 0.75], abs=0.01)
 
 
+def test_a_picture_zooms_and_moves_by_wheel_by_pointer_and_by_two_fingers(sit, store, token):
+    store.reader(token).consent(BACKGROUND)
+    window = sit(token, viewport={"width": 1024, "height": 768}, has_touch=True)
+    box = window.locator(".frame").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    shown = lambda: window.locator(".layer").evaluate(
+        "layer => { const now = new DOMMatrix(layer.style.transform); return [now.a, now.e, now.f]; }"
+    )
+    window.mouse.move(x, y)
+    window.mouse.wheel(0, -400)
+    expect(window.locator(".frame.near")).to_be_visible()
+    scale, left, top = shown()
+    assert 2.5 < scale < 3 and left == pytest.approx(top, abs=2) and left < 0
+    window.mouse.down()
+    window.mouse.move(x + 40, y + 20)
+    window.mouse.up()
+    assert shown() == pytest.approx([scale, left + 40, top + 20], abs=1)
+    window.get_by_role("button", name="Show the whole picture").click()
+    assert shown() == [1, 0, 0]
+    fingers = window.context.new_cdp_session(window)
+    for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 80), ("touchEnd", None)):
+        points = [{"x": x + side * apart, "y": y, "id": side + 1} for side in (-1, 1)] if apart else []
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    assert shown()[0] == pytest.approx(2, abs=0.1)
+
+
 def test_idle_time_and_pauses_do_not_count(sit, store, token, request):
     reader = store.reader(token)
     reader.consent(BACKGROUND)
@@ -188,7 +216,7 @@ def test_who_withdraws_sees_it_done(sit, store, token):
     expect(window.get_by_role("heading", name="You have withdrawn")).to_be_visible()
 
 
-@pytest.mark.parametrize(("width", "height", "touch"), [(1440, 900, False), (1366, 768, False), (1024, 768, True)])
+@pytest.mark.parametrize(("width", "height", "touch"), SCREENS)
 def test_a_case_fits_on_the_screen(sit, store, token, width, height, touch):
     reader = store.reader(token)
     reader.consent(BACKGROUND)
