@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from safetensors import SafetensorError
 from tqdm import tqdm
 from typer.core import TyperGroup
 
@@ -21,7 +22,7 @@ from dermaflux.cli_reproduce import reproduce
 from dermaflux.cli_study import study
 from dermaflux.cli_sweep import sweep
 from dermaflux.cli_train import train
-from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.errors import DermaFluxError, InputError, first_line
 from dermaflux.text_models import VISION, find_text_model
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class _Verbs(TyperGroup):
         except DermaFluxError as error:
             typer.echo(str(error), err=True)
             raise typer.Exit(2) from None
+        except SafetensorError as error:  # what safetensors raises on a full disk too
+            typer.echo(f"A file of weights cannot be read or written: {first_line(error)}.", err=True)
+            raise typer.Exit(1) from None
         except OSError as error:
             typer.echo(f"{error.filename or 'A file'} cannot be used: {error.strerror or error}.", err=True)
             raise typer.Exit(1) from None
@@ -137,7 +141,7 @@ def caption(
     else:
         raise InputError(f"--captioner must be appearance or llama, not “{captioner}”.")
     run = captioning.run(manifest, chosen, out, split)
-    failures = [(str(row.path), error) for row, error in tqdm(run, unit="image", disable=None) if error]
+    failures = [(row.place, error) for row, error in tqdm(run, unit="image", disable=None) if error]
     finish(failures)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dermaflux.data.registry import SOURCES, Source
+from dermaflux.data.registry import DOUBTFUL, SOURCES, Source
 from dermaflux.errors import DataError, InputError
 
 data = typer.Typer(help="Public sets of skin lesions.", no_args_is_help=True)
@@ -15,8 +15,13 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="as `data list` names 
 
 
 @data.command("list")
-def list_() -> None:
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="of one, all that is known of it")] = None,
+) -> None:
     """The sets that are known: what they hold, their licence, and where their owners publish them."""
+    if name:
+        typer.echo("\n".join(_page(find_source(name))))
+        return
     rows = ["| Name | What | Images | Licence | Weights made from it | Where |", "|---|---|---|---|---|---|"]
     for one in SOURCES.values():
         what = f"{one.title}: {one.modality}"
@@ -29,13 +34,14 @@ def fetch(name: Name, out: Annotated[Path, typer.Option(metavar="DIR", file_okay
     """Download a set where its owner lets programs do that; else say how it is had."""
     source, program = find_source(name), shutil.which("isic")
     typer.echo(f"{source.title}, {source.licence}. Cite: {source.citation}.")
-    if source.isic is None or program is None:
+    if not source.isic or program is None:
         typer.echo(f"{source.home}\n{source.steps}\nThen: python -m dermaflux data prepare {name} --images DIR")
-        if source.isic is not None:
+        if source.isic:
             typer.echo("Or install isic-cli (pip install isic-cli), and this command downloads it.")
         return
     out.mkdir(parents=True, exist_ok=True)
-    command = [program, "image", "download", "--collections", str(source.isic), "--limit", "0", str(out)]
+    collections = ",".join(map(str, source.isic))
+    command = [program, "image", "download", "--collections", collections, "--limit", "0", str(out)]
     if subprocess.run(command, check=False).returncode:
         raise DataError(f"{source.title} was not downloaded whole; start again, and isic-cli goes on. {source.home}")
 
@@ -91,7 +97,11 @@ def split(
     names = curate.split(rows, shares, seed)
     manifest.write(out, [row.values | {"split": name} for row, name in zip(rows, names, strict=True)])
     counts = Counter((name, row.label) for row, name in zip(rows, names, strict=True))
-    typer.echo("\n".join(f"{name}: {count} {label}" for (name, label), count in sorted(counts.items())))
+    every = [(name, label) for name in shares for label in sorted({row.label for row in rows})]
+    typer.echo("\n".join(f"{name}: {counts[name, label]} {label}" for name, label in every))
+    for name, label in every:
+        if not counts[name, label]:
+            typer.echo(f"{out}: no image of the split “{name}” is {label}; try another --seed or share.", err=True)
 
 
 @data.command()
@@ -146,6 +156,27 @@ def check(
         reports.write(found, path.name, report)
     if found.faults or found.near:
         raise typer.Exit(1)
+
+
+def _page(source: Source) -> list[str]:
+    """All that is known of a set, for people."""
+    of = lambda meaning: " ".join(filter(None, (meaning[0] or "left out", f"({meaning[1]})" if meaning[1] else "")))
+    known = {**source.meanings, **source.folders}
+    meanings = "; ".join(f"{said or 'none of these'} = {of(meaning)}" for said, meaning in known.items())
+    meanings += "".join(f"; {column} “{text}” = left out" for column, text in source.left_out.items())
+    where = f"of {' or '.join(filter(None, source.diagnosis))}" if source.tables else "by the names of folders"
+    kept = ", ".join(f"{own} from {theirs}" for own, theirs in source.columns.items())
+    shape = f"{' and '.join(source.tables)}, images by {source.image}" if source.tables else "none; folders are read"
+    return [
+        f"{source.title}: {source.images} images, {source.modality}.",
+        f"Licence: {source.licence}. Weights made from it: {source.derivatives}.",
+        f"Cite: {source.citation}.",
+        f"Where: {source.home}",
+        f"Metadata: {shape}{'; or metadata*.csv as isic-cli gives them' if source.isic else ''}.",
+        f"Diagnoses, {where}: {meanings}.",
+        f"Kept beside: {kept or 'nothing'}.",
+        *(f"In doubt, {name}: {what}." for name, what in DOUBTFUL.items()),
+    ]
 
 
 def find_source(name: str) -> Source:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from dermaflux.cli_evaluate_classifier import judge_classifiers
-from dermaflux.cli_options import Others, numbers, set_options
+from dermaflux.cli_options import Others, numbers, set_options, stand_alone
 
 evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
 evaluate.add_typer(judge_classifiers)
@@ -187,26 +187,25 @@ def augmentation(
     Every cell is trained by the code of `train classifier --val`; --set takes its options. Under `accelerate launch`
     the processes share the cells. Writes cells.csv, table.md and figure.png to DIR.
     """
-    from accelerate import PartialState
+    from time import sleep
 
     from dermaflux.data.manifest import read
     from dermaflux.evaluation import augmentation as study
     from dermaflux.files import write_atomically
-    from dermaflux.memory import best_device
     from dermaflux.training.finetune import FinetuneOptions
 
     rows = (read(real, "train"), read(drawn / "manifest.csv"), read(real, validation), read(real, test))
     sets = study.Sets(*rows, seen=read(seen, "train") if seen else ())
     names = [name.strip() for name in archs.split(",")]
     table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds)
-    processes = PartialState(cpu=best_device() == "cpu")
-    part = processes.process_index, processes.num_processes
+    part = stand_alone()
     given = _features(judge) if judge else None
     for _ in study.run(table, sets, out, set_options(FinetuneOptions, others), part, given):
         pass
-    processes.wait_for_everyone()
-    if not processes.is_main_process:
+    if part[0]:
         return
+    while not all((out / cell.name / "result.json").exists() for cell in table):
+        sleep(1)  # for the other processes
     found = study.summary(study.results(out))
     write_atomically(out / "cells.csv", lambda file: file.write(found.to_csv(index=False).encode()))
     write_atomically(out / "table.md", lambda file: file.write((study.markdown(found) + "\n").encode()))

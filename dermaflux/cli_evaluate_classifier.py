@@ -23,7 +23,7 @@ def classifier(
         list[str] | None,
         typer.Option(
             metavar="NAME|DIR",
-            help="an image-text model to compare (open_clip): biomedclip, dermlip, OWNER/NAME, a folder; repeatable",
+            help="an image-text model (open_clip): biomedclip, dermlip, make, OWNER/NAME, a folder; repeatable",
         ),
     ] = None,
     out: Annotated[

@@ -1,5 +1,6 @@
 """What several verbs read alike from their arguments."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar
@@ -30,10 +31,26 @@ def set_options(kind: type[Options], others: Sequence[str] | None, **given: Any)
     return kind(**changes)
 
 
+def stand_alone() -> tuple[int, int]:
+    """This process's number, and how many accelerate launch or torchrun has started, for work that they share out and
+    do each by itself: what it trains from now on, it trains alone, on the card of its own number."""
+    number, count = int(os.environ.pop("RANK", "0")), int(os.environ.pop("WORLD_SIZE", "1"))
+    local = int(os.environ.pop("LOCAL_RANK", "0"))
+    for name in ("LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    if count > 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local % torch.cuda.device_count())
+    return number, count
+
+
 def one_of(option: str, value: str, known: Sequence[str]) -> str:
     """`value` if it is one of `known`. Raises InputError, naming the option."""
     if value not in known:
-        raise InputError(f"{option} must be {' or '.join(known)}, not “{value[:40]}”.")
+        named = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise InputError(f"{option} must be {named}, not “{value[:40]}”.")
     return value
 
 

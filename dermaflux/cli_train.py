@@ -99,7 +99,13 @@ def lora(
     size: Annotated[
         int | None, typer.Option(min=16, help="px of a side; default: 512, or the model's own if that is less")
     ] = None,
-    fit: Annotated[str, typer.Option(metavar="crop|squeeze", help="how an image becomes a square")] = "crop",
+    fit: Annotated[
+        str,
+        typer.Option(
+            metavar="crop|squeeze|bucket",
+            help="the middle square of an image, all of it squeezed to one, or nearly all in a shape near its own",
+        ),
+    ] = "crop",
     captions_from: Annotated[
         str | None,
         typer.Option(
@@ -138,13 +144,14 @@ def lora(
     """A LoRA on a frozen base, on the train split of manifests: writes DIR/lora, and kohya.safetensors beside.
 
     The defaults are the method's for FLUX.1: rank and alpha 64, 512 px, bf16 (--set precision=no for 32 bits). Latents
-    and captions are encoded once, to DIR/pairs.safetensors. Under `accelerate launch` or torchrun each process takes
+    and captions are encoded once, to DIR/pairs.safetensors, of which a step reads its batch alone. With --fit bucket
+    every batch has images of one shape. Under `accelerate launch` or torchrun each process takes
     --batch images a step.
     """
+    from dermaflux.training.fitting import FITS
     from dermaflux.training.flow import FlowOptions
     from dermaflux.training.lora import TARGETS, LoraOptions
     from dermaflux.training.lora_run import CAPTIONS, Material, train_lora
-    from dermaflux.training.nano import FITS
     from dermaflux.training.validation import Validation, read_captions
 
     fit, captions_from = (
@@ -231,7 +238,7 @@ def release(
     base: Pipeline,
     autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],
     adapter: Annotated[Path, typer.Option("--lora", metavar="DIR", file_okay=False, exists=True)],
-    pairs: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="pairs.safetensors")],
+    pairs: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, help="pairs.safetensors")],
     out: Out,
 ) -> None:
     """Put the parts together as they are shipped, and fit the previews to the latents of pairs."""

@@ -38,13 +38,19 @@ def _read(path: Path, size: int) -> bytes:
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Fill a temporary file beside `path` by `write`, then rename it; nothing half-written is left behind."""
+    """Fill a temporary file beside `path` by `write`, then rename it; nothing half-written is left behind.
+
+    Raises OSError, with the name of `path`, such as on a full disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid4().hex}.part"
     try:
         with open(temporary, "xb") as file:
             write(file)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path

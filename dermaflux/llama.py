@@ -15,7 +15,7 @@ from dermaflux import phrases
 from dermaflux.caption import MAX_CHARACTERS, caption, clean, read
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.hub import fetch
-from dermaflux.lesion import LABELS, LesionAttributes
+from dermaflux.lesion import DIAGNOSES, LesionAttributes
 from dermaflux.memory import Free, best_device
 from dermaflux.text_models import TextModelSpec
 
@@ -59,7 +59,10 @@ class Worded:
 
 
 class _Llama:
-    """A model with what prepares its input, loaded where there is room: on the card, or else in memory."""
+    """A model with what prepares its input, loaded where there is room: on the card, or else in memory.
+
+    revision: its commit on the Hub; empty for a folder.
+    """
 
     auto, prepares = AutoModelForCausalLM, AutoTokenizer
 
@@ -68,6 +71,7 @@ class _Llama:
         self.spec, self.device = spec, torch.device(device or best_device())
         self._ask_for_room()
         folder = fetch(spec, FILES)
+        self.revision = folder.name[:12] if folder.parent.name == "snapshots" else ""
         given = dict(local_files_only=True)
         try:
             self.prepare = self.prepares.from_pretrained(folder, **given)
@@ -166,11 +170,16 @@ def to_last_sentence(answer: str) -> str:
 
 def faults(answer: str, label: str | None) -> tuple[str, ...]:
     """What stands against taking `answer` as the caption of an image with this label."""
-    found = [no_description(answer)]
-    for other in LABELS:
-        if label and other != label and f"{other} lesion" in answer.lower():
-            found.append(f"It calls the lesion {other}, against its label.")
-    return tuple(filter(None, found))
+    return tuple(filter(None, (no_description(answer), contradiction(answer, label))))
+
+
+def contradiction(answer: str, label: str | None) -> str:
+    """How `answer` speaks against the label of its image, by the word or by a diagnosis; empty if it does not."""
+    seen = read(answer).attributes
+    said = seen.label or (DIAGNOSES[seen.diagnosis].label if seen.diagnosis else None)
+    if not label or said in (None, label):
+        return ""
+    return f"It calls the lesion {said if seen.label else seen.diagnosis}, against its label."
 
 
 def no_description(answer: str) -> str:

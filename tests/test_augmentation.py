@@ -1,17 +1,23 @@
 """The table of what synthetic images buy: which images each cell learns from, its results, table and figure."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny_classifier
+import torch
 from PIL import Image
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from typer.testing import CliRunner
 
 from dermaflux.cli import app
 from dermaflux.data.manifest import Row
+from dermaflux.data.pixels import Shelf, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.evaluation import augmentation, probe
 from dermaflux.evaluation.augmentation import Cell, Sets
@@ -53,20 +59,50 @@ def test_no_cell_learns_from_a_generator_that_saw_more_real_images_than_it():
         Sets(real, rows("drawn", 9), [], [], seen=rows("other", 1)).learned(Cell("a", 6, 1, 0), 40)
 
 
-def test_gains_are_paired_by_seed_and_intervals_are_over_seeds():
+def test_decoded_images_are_kept_for_the_next_cell_as_far_as_the_limit_goes(tmp_path):
+    some = rows("real", 3)
+    some = [replace(row, path=tmp_path / row.path) for row in some]
+    for i, row in enumerate(some):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(row.path)
+    shelf = Shelf(limit=2 * 3 * 4 * 4)
+    first = shelf.read(some, 4)
+    assert torch.equal(first, read_pixels(some, 4))
+    some[0].path.unlink()
+    assert torch.equal(shelf.read(some, 4), first)
+    with pytest.raises(DataError, match=r"real0\.png"):
+        shelf.read(some, 8)
+    some[2].path.unlink()
+    with pytest.raises(DataError, match=r"real2\.png"):
+        shelf.read(some, 4)
+
+
+def test_gains_are_paired_by_image_and_intervals_are_over_images():
+    rng, malignant = np.random.default_rng(0), [True, False] * 60
+    told = [malignant + rng.normal(0, 1.5, 120) for _ in range(3)]  # by seed
     found = pd.DataFrame(
-        [
-            dict(arch="a", real=10, ratio=ratio, seed=seed, tried=9)
-            | dict.fromkeys(augmentation.MEASURES, 0.6 + 0.1 * seed + 0.05 * ratio)
-            for ratio in (0.0, 1.0)
-            for seed in range(3)
-        ]
+        dict(arch="a", real=10, ratio=ratio, seed=seed, malignant=malignant, log_odds=(told[seed] + shift).tolist())
+        for ratio, shift in ((0.0, np.zeros(120)), (1.0, 0.5 * np.array(malignant)))
+        for seed in range(3)
     )
     plain, mixed = augmentation.summary(found).to_dict("records")
-    assert mixed["auc"] == pytest.approx(0.75) and mixed["auc_gain"] == pytest.approx(0.05)
-    assert mixed["auc_gain_low"] == pytest.approx(0.05) and np.isnan(plain["auc_gain"])
-    assert plain["auc_low"] == pytest.approx(0.7 - 4.303 * 0.1 / 3**0.5, abs=1e-3)
-    assert "| a | 10 | 1 | 3 | 0.750 |" in augmentation.markdown(augmentation.summary(found))
+    areas = [roc_auc_score(malignant, odds) for odds in told]
+    assert plain["auc"] == pytest.approx(np.mean(areas)) and np.isnan(plain["auc_gain"])
+    assert (plain["auc_least"], plain["auc_most"]) == pytest.approx((min(areas), max(areas)))
+    gain = mixed["auc"] - plain["auc"]
+    assert mixed["auc_gain"] == pytest.approx(gain) and mixed["auc_gain_low"] < gain < mixed["auc_gain_high"]
+    assert mixed["auc_gain_high"] - mixed["auc_gain_low"] < (plain["auc_high"] - plain["auc_low"]) / 3
+    text = augmentation.markdown(augmentation.summary(found))
+    assert f"| a | 10 | {plain['auc']:.3f} (" in text and f"| a | 10 | +{gain:.3f} (" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("accuracy", accuracy_score), ("balanced_accuracy", balanced_accuracy_score)]
+)
+def test_accuracies_are_those_of_scikit_learn(name, expected):
+    rng = np.random.default_rng(1)
+    malignant, odds = rng.random(50) < 0.3, rng.normal(0, 1, (2, 50))
+    _, measure = augmentation.MEASURES[name]
+    assert measure(malignant, *odds) == pytest.approx(np.mean([expected(malignant, one >= 0) for one in odds]))
 
 
 def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
@@ -83,13 +119,34 @@ def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     assert done.exit_code == 0, done.output
     results = sorted((tmp_path / "out").glob("*/result.json"))
     assert len(results) == 2 * 2 * 2 + 2 and "synthetic" not in done.stderr
-    assert {json.loads(path.read_text())["tried"] for path in results} == {12}
+    assert {len(json.loads(path.read_text())["log_odds"]) for path in results} == {12}
     assert done.output.count("| resnet10t |") == 5 == (tmp_path / "out" / "table.md").read_text().count("| resnet10t |")
     assert Image.open(tmp_path / "out" / "figure.png").width > 300
     results[0].unlink()
     times = {path: path.stat().st_mtime_ns for path in results[1:]}
     assert CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments)]).exit_code == 0
     assert results[0].exists() and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_launched_processes_share_the_cells_and_train_each_by_itself(tmp_path):
+    rows = [{"label": ("benign", "malignant")[i % 2], "split": ("train", "val", "test")[i // 2 % 3]} for i in range(24)]
+    for name, given in (("real", rows), ("drawn", [one | {"split": "train"} for one in rows])):
+        (tmp_path / name).mkdir()
+        tiny_classifier.write_manifest(tmp_path / name, given)
+    few = dict(pretrained=0, image_size=32, steps=4, check_every=2, batch=4, ema=0.5, precision="no")
+    arguments = ["evaluate", "augmentation", tmp_path / "real" / "manifest.csv", tmp_path / "drawn", "--reals", "4,8"]
+    arguments += ["--ratios", "0", "--archs", "resnet10t", "--seeds", 1, *(f"--set={n}={v}" for n, v in few.items())]
+    arguments = [*map(str, arguments), "--out"]
+    assert CliRunner().invoke(app, [*arguments, str(tmp_path / "one")]).exit_code == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "dermaflux"]
+    root = Path(__file__).parent.parent
+    given = dict(cwd=root, capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*launch, *arguments, str(tmp_path / "two")], **given)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| AUC | Real |") == 1
+    for path in (tmp_path / "one").glob("*/result.json"):
+        one, two = (json.loads((tmp_path / name / path.parent.name / path.name).read_text()) for name in ("one", "two"))
+        assert np.allclose(one["log_odds"], two["log_odds"], atol=1e-3)
 
 
 def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
@@ -105,7 +162,7 @@ def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
     assert done.exit_code == 0, done.output
     found = augmentation.results(tmp_path / "out")
     assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
-    assert (found.auc > 0.9).all()  # malignant ones are the dark ones here
+    assert (augmentation.summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
 
 
 def test_a_probe_learns_from_a_resample_that_its_seed_draws():

@@ -121,6 +121,7 @@ def test_the_same_image_in_two_splits_is_found_though_it_was_saved_anew(tmp_path
     assert result.exit_code == 1 and "2.png (train) and again.jpg (test) look the same" in result.stdout
     page = (tmp_path / "report.html").read_text()
     assert page.count("<img") == 8 and "train, benign" in page and "look the same" in page
+    assert "Apparent skin tone, as measured on 8 of the images below" in page
 
 
 def test_hashes_that_differ_in_few_bits_are_found_and_no_others():

@@ -212,6 +212,9 @@ def test_every_set_says_what_its_diagnoses_mean(name):
     assert {"benign", "malignant"} <= {label for label, _ in meanings.values()}
     for label, diagnosis in meanings.values():
         assert diagnosis is None or DIAGNOSES[diagnosis].label == label
+    page = run("list", name).stdout
+    assert all(said in page for said in (source.licence, source.citation, source.home, "Bowen's disease: malignant"))
+    assert all(f"{said} = " in page for said in meanings if said)
     assert source.home.startswith("https://") and source.licence and source.derivatives and source.citation
     assert set(source.columns) <= set(manifest.COLUMNS)
 
@@ -259,6 +262,8 @@ def test_list_names_every_set_and_fetch_says_how_one_is_had(tmp_path, monkeypatc
     said = run("fetch", "ddi", "--out", tmp_path / "out").stdout
     assert "https://ddi-dataset.github.io" in said and "accept the terms" in said and "data prepare ddi" in said
     assert "pip install isic-cli" in run("fetch", "hiba", "--out", tmp_path / "out").stdout
+    result = run("list", "mine")
+    assert result.exit_code == 2 and "There is no set “mine”" in result.stderr
     result = run("fetch", "mine", "--out", tmp_path / "out")
     assert result.exit_code == 2 and "Known: isic2017" in result.stderr
 
@@ -274,3 +279,10 @@ def test_fetch_runs_isic_cli_where_it_is_installed(status, tmp_path, monkeypatch
         *("image", "download", "--collections", "175", "--limit", "0", str(tmp_path / "out")),
     ]
     assert result.exit_code == 2 * status and ("start again" in result.stderr) is bool(status)
+
+
+def test_images_that_readers_want_left_out_are_passed_over_unless_asked_for(tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("file,label,left_out\na.png,benign,\nb.png,malignant,yes\nc.png,malignant,no\n", encoding="utf-8")
+    assert [row.path.name for row in manifest.read(path)] == ["a.png", "c.png"]
+    assert [row.path.name for row in manifest.read(path, left_out=True)] == ["a.png", "b.png", "c.png"]

@@ -1,5 +1,7 @@
 """Figures with intervals: what counts as agreement, and the tables that say so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from dermaflux.errors import InputError
 from dermaflux.evaluation import concordance, figures, outlines, sheets
 from dermaflux.grid import CHUNK
 from dermaflux.images import save_synthetic
+from dermaflux.lesion import LesionAttributes
 
 
 def test_perfect_agreement_is_one_and_chance_is_near_zero():
@@ -52,6 +55,20 @@ def test_phantoms_drawn_as_requested_agree_and_others_do_not():
     crossed = {one.name: one.value for one in concordance.of_images(wanted, drawn[1:] + drawn[:1])}
     assert agreed["Tone, Spearman"] > 0.9 and agreed["Size, Spearman"] > 0.8
     assert all(crossed[name] < agreed[name] for name in agreed if name != "A lesion is found, share")
+
+
+def test_an_attribute_is_judged_on_the_images_of_which_it_was_asked():
+    wanted = concordance.requests(10)
+    drawn = [phantom.draw(one, seed).image for seed, one in enumerate(wanted)]
+    of = lambda some: {one.name: one for one in concordance.of_images(some, drawn)}
+    whole, part = of(wanted), of([replace(one, border=None) if i < 9 else one for i, one in enumerate(wanted)])
+    assert whole["Border, Spearman"].n == 10 and whole["Border, Spearman"].value > 0
+    assert (
+        part["Border, Spearman"].n == 1 and "| not defined |  | 1 | >= 0.5 |  |" in part["Border, Spearman"].markdown()
+    )
+    assert part["Size, Spearman"] == whole["Size, Spearman"]
+    nothing = of([LesionAttributes("benign")] * 10)
+    assert nothing["Colours, F1"].n == 0 and nothing["A lesion is found, share"].value == 1
 
 
 def test_a_sheet_carries_the_recipe_of_each_image(tmp_path):

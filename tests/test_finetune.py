@@ -1,20 +1,26 @@
 """Fine-tuning of any timm network: on real and synthetic images, stopped on a validation set."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_classifier
 import torch
+from accelerate import Accelerator
 from typer.testing import CliRunner
 
 from dermaflux.classifier import Classifier, is_vit
 from dermaflux.cli import app
 from dermaflux.data import manifest
 from dermaflux.data.curate import subset
-from dermaflux.errors import DataError, ModelUnavailable
+from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.saliency import explain
+from dermaflux.training import finetune as finetuning
 from dermaflux.training.finetune import FinetuneOptions, _Best, finetune
+from dermaflux.training.loop import update
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 QUICK = FinetuneOptions(
@@ -64,6 +70,48 @@ def test_training_stops_where_the_validation_set_gains_no_more_and_keeps_the_bes
     again = finetune(*parts(rows), tmp_path, options)
     states = classifier.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_two_launched_processes_have_the_losses_of_one_with_the_same_batch_and_write_once(rows, tmp_path):
+    folder = rows[0].manifest
+    few = dict(pretrained=0, image_size=32, check_every=2, augmented=0, precision="no", ema=0.5)
+    given = ["train", "classifier", folder, "--val", folder, "--arch", "vit_tiny_patch16_224", "--steps", 4]
+    given = [*map(str, given), "--batch", "4", *(f"--set={name}={value}" for name, value in few.items())]
+    losses = []
+    for name, launch in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
+        command = [sys.executable, *launch, "-m", "dermaflux", *given, "--out", str(tmp_path / name)]
+        root = Path(__file__).parent.parent
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        losses.append(np.loadtxt(tmp_path / name / "loss.csv", delimiter=",", skiprows=1))
+        assert Classifier.load(tmp_path / name / "classifier").card.arch == "vit_tiny_patch16_224"
+    assert losses[0].shape == (2, 3) and np.allclose(*losses, rtol=1e-4)
+
+
+def test_a_training_that_was_killed_ends_with_the_losses_and_answers_of_an_unbroken_one(rows, tmp_path, monkeypatch):
+    def halt(*given, calls=[]) -> None:  # noqa: B006
+        calls.append(1)
+        if len(calls) > 15:
+            raise KeyboardInterrupt
+        update(*given)
+
+    whole = finetune(*parts(rows), tmp_path / "whole", QUICK)
+    with monkeypatch.context() as changed:
+        changed.setattr(finetuning, "update", halt)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(*parts(rows), tmp_path / "broken", QUICK)
+    assert (tmp_path / "broken" / "checkpoint" / "step").read_text() == "10"
+    again = finetune(*parts(rows), tmp_path / "broken", QUICK)
+    assert (tmp_path / "whole" / "loss.csv").read_text() == (tmp_path / "broken" / "loss.csv").read_text()
+    images = [tiny_classifier.lesion(seed, dark=seed % 2 == 0) for seed in range(4)]
+    told = [[one.p_malignant for one in classifier.predict(images)] for classifier in (whole, again)]
+    assert told[0] == told[1]
+
+
+def test_a_batch_that_processes_cannot_share_is_refused_in_a_sentence(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "num_processes", 3)
+    with pytest.raises(InputError, match="A batch of 8 images cannot be shared by 3 processes"):
+        finetune(*parts(rows), tmp_path, QUICK)
 
 
 def test_looks_without_a_better_auc_are_counted_from_the_best_one():

@@ -23,13 +23,9 @@ def pairs() -> Pairs:
     transformer = tiny._transformer().config
     width, pooled = transformer.joint_attention_dim, transformer.pooled_projection_dim
     draw = lambda *shape: torch.randn(*shape, generator=g).half()
-    return Pairs(
-        draw(6, 2, 16, transformer.in_channels),
-        draw(6, 2, 8, width),
-        draw(6, 2, pooled),
-        draw(8, width),
-        draw(pooled),
-    )
+    part = {"latents.4x4": draw(6, 2, 16, transformer.in_channels), "words.4x4": torch.arange(12).view(6, 2)}
+    part |= {"tokens": draw(12, 8, width), "pooled": draw(12, pooled)}
+    return Pairs.of([part | {"empty_tokens": draw(8, width), "empty_pooled": draw(pooled)}])
 
 
 def train(pairs: Pairs, out: Path, stop: int | None = None, **changes):

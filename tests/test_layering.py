@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = sorted((ROOT / "dermaflux").rglob("*.py"))
 FILES = [ROOT / "app.py", *PACKAGE, *sorted((ROOT / "tests").rglob("*.py"))]
 MOST_LINES = 300
-READ_THE_WORLD = {"app.py", "dermaflux/cli.py", "dermaflux/settings.py"}
+READ_THE_WORLD = {"app.py", "dermaflux/cli.py", "dermaflux/cli_options.py", "dermaflux/settings.py"}
 HEAVY = ("torch", "diffusers", "transformers", "timm", "peft", "accelerate", "pytorch_grad_cam")
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from dermaflux import llama, memory, phantom
 from dermaflux.errors import ModelUnavailable
 from dermaflux.lesion import EXAMPLES, LesionAttributes
-from dermaflux.llama import Describer, Writer, departures, faults, no_description
+from dermaflux.llama import Describer, Writer, contradiction, departures, faults, no_description
 from dermaflux.text_models import TEXT_MODELS, TextModelSpec, find_text_model
 
 LESION = EXAMPLES["Early melanoma"]
@@ -66,6 +66,21 @@ def test_an_answer_against_its_label_is_named():
         "It calls the lesion malignant, against its label.",
     )
     assert not faults(SAID, "benign") and not faults("This malignant lesion is asymmetric.", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label", "said"),
+    [
+        ("The mole is asymmetric. It looks like a melanoma.", "benign", "melanoma"),
+        ("The irregular border is concerning for a malignant lesion.", "benign", "malignant"),
+        ("It is a common nevus with even borders.", "malignant", "nevus"),
+        ("No features of melanoma are seen. It is a nevus.", "benign", ""),
+        ("This lesion does not look malignant.", "benign", ""),
+        ("It looks like a melanoma.", "malignant", ""),
+    ],
+)
+def test_a_contradiction_may_be_a_diagnosis_and_a_denial_is_none(answer, label, said):
+    assert contradiction(answer, label) == (f"It calls the lesion {said}, against its label." if said else "")
 
 
 def test_a_wording_that_departs_from_the_form_says_where():

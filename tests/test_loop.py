@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from dermaflux.training.loop import TrainingDiverged, fit, update
+from dermaflux.training.loop import StateNotSaved, TrainingDiverged, fit, update
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -67,6 +67,30 @@ def test_a_loss_that_is_no_number_before_any_checkpoint_says_that_none_was_kept(
     with pytest.raises(TrainingDiverged, match=r"Step 0: .*No state was saved before it"):
         fit(Accelerator(cpu=True), lambda i: {"loss": float("inf")}, steps=20, out=tmp_path)
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_state_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(tmp_path):
+    """By a limit on the size of files, which fails where a full disk does."""
+    resource = pytest.importorskip("resource")
+    before, done = resource.getrlimit(resource.RLIMIT_FSIZE), []
+    model = torch.nn.Linear(512, 512)
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(model)
+
+    def step(i: int) -> dict[str, float]:
+        if i == 7 and len(done) == 7:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, before[1]))
+        done.append(i)
+        return {"loss": 1.0}
+
+    try:
+        with pytest.raises(StateNotSaved, match=r"of 10 steps cannot be written.* of 5 steps, is .*Make room"):
+            fit(accelerator, step, steps=20, out=tmp_path, save_every=5)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "checkpoint" / "step").read_text() == "5" and not (tmp_path / "checkpoint.part").exists()
+    fit(accelerator, step, steps=20, out=tmp_path, save_every=5)
+    assert done == [*range(10), *range(5, 20)]
 
 
 def test_a_gradient_that_is_not_a_number_ends_the_run_before_it_spoils_the_weights(tmp_path):

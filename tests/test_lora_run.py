@@ -57,7 +57,8 @@ def test_a_run_writes_pairs_sheets_both_formats_and_a_card(train, tmp_path):
     assert done.exit_code == 0, done.output
     out = tmp_path / "out"
     pairs = Pairs.load(out / "pairs.safetensors")
-    assert pairs.latents.shape[:3] == (2, 8, 16) and pairs.tokens.shape[:2] == (2, 1)
+    [bucket] = pairs.buckets
+    assert bucket.latents.shape[:3] == (2, 8, 16) and bucket.words.tolist() == [[0], [1]]
     sheets = sorted((out / "samples").iterdir())
     assert [path.name for path in sheets] == ["000003.png", "000006.png"]
     first, last = (Image.open(path) for path in sheets)
@@ -66,6 +67,17 @@ def test_a_run_writes_pairs_sheets_both_formats_and_a_card(train, tmp_path):
     assert all(".attn." in name for name in names) and (out / "kohya.safetensors").exists()
     card = (out / "lora" / "README.md").read_text()
     assert "rank 2, alpha 6" in card and "2 of manifest.csv, 64 px (crop)" in card and "6 steps of 2 images" in card
+
+
+def test_images_that_are_not_square_keep_their_aspect_in_buckets(train, tmp_path):
+    done = train("--fit", "bucket")
+    assert done.exit_code == 0, done.output
+    out = tmp_path / "out"
+    pairs = Pairs.load(out / "pairs.safetensors")
+    assert [bucket.grid for bucket in pairs.buckets] == [(3, 5), (5, 3)] and pairs.pictures == [8, 8]
+    assert len(losses(out)) == 12 and losses(out).isfinite().all()
+    assert "2 of manifest.csv, about 64 x 64 px, their aspect kept" in (out / "lora" / "README.md").read_text()
+    assert "pairs.safetensors was made of 64 px, bucket" in train().stderr
 
 
 def test_two_launched_processes_have_the_losses_of_one_with_twice_the_batch(train, tiny_folder, manifest, tmp_path):
@@ -108,14 +120,14 @@ def test_a_manifest_with_some_captions_missing_names_the_image(train, manifest, 
     half = manifest.with_name("half.csv")
     half.write_text(manifest.read_text().replace('"A lesion, number 1."', ""))
     refused = train(half)
-    assert refused.exit_code == 2 and f"{half.parent / '1.png'} has no caption" in refused.stderr
+    assert refused.exit_code == 2 and f"{half}, line 3: 1.png has no caption" in refused.stderr
 
 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--quantise", "2bit"], "--quantise must be 8bit or 4bit, not “2bit”"),
-        (["--fit", "pad"], "--fit must be crop or squeeze, not “pad”"),
+        (["--fit", "pad"], "--fit must be crop, squeeze or bucket, not “pad”"),
         (["--captions-from", "x"], "--captions-from must be manifest or appearance"),
         (["--size", 100], "--size must be a multiple of 16 px"),
         (["--captions", __file__], "--captions needs --validate-every"),

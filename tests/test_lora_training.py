@@ -17,9 +17,10 @@ from dermaflux.loading import QUANTISERS
 from dermaflux.lora import attach
 from dermaflux.models import LoraSpec
 from dermaflux.training import lora
+from dermaflux.training.encoding import encode
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.lora import LoraOptions
-from dermaflux.training.pairs import Pairs, encode
+from dermaflux.training.pairs import Pairs
 
 WEIGHTS = LORA_FILES[0]
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -38,7 +39,7 @@ def pairs(tiny_folder) -> Pairs:
         (phantom.draw(one, seed, size=tiny.SIZE).image, [caption(one, k) for k in range(2)])
         for seed, one in enumerate(lesions)
     ]
-    return encode(pipeline(tiny_folder), images, max_sequence_length=64, views=2)
+    return Pairs.of(encode(pipeline(tiny_folder), images, max_sequence_length=64, views=2))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -113,6 +114,23 @@ def test_a_checkpoint_holds_the_adapter_alone_and_goes_on_with_no_other(tiny_fol
     for other in (dict(rank=3), dict(targets=("attn.to_q", "x_embedder"))):
         with pytest.raises(InputError, match="checkpoint of a run with another model, rank or targets"):
             lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(**dict(rank=2, flow=FLOW) | other))
+
+
+def test_a_run_that_was_killed_ends_with_the_losses_and_weights_of_an_unbroken_one(tiny_folder, pairs, tmp_path):
+    def halt(step: int) -> None:
+        raise KeyboardInterrupt
+
+    options = FlowOptions(**vars(FLOW) | dict(steps=8, save_every=3, log_every=1, distil_from=0.5))
+    broken = FlowOptions(**vars(options) | dict(sample_every=5))
+    lora.train(pipeline(tiny_folder), pairs, tmp_path / "whole", LoraOptions(rank=2, alpha=2, flow=options))
+    with pytest.raises(KeyboardInterrupt):
+        lora.train(pipeline(tiny_folder), pairs, tmp_path / "broken", LoraOptions(rank=2, alpha=2, flow=broken), halt)
+    assert (tmp_path / "broken" / "checkpoint" / "step").read_text() == "3"
+    lora.train(pipeline(tiny_folder), pairs, tmp_path / "broken", LoraOptions(rank=2, alpha=2, flow=options))
+    whole, again = ((tmp_path / name / "loss.csv").read_text() for name in ("whole", "broken"))
+    assert whole == again and whole.count("\n") == 9
+    whole, again = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_targets_are_groups_or_ends_of_names(tiny_folder):

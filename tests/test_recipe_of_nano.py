@@ -1,5 +1,7 @@
 """What the embedded generator is trained on: images, their changes, and the captions that name them."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,8 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.lesion import LesionAttributes
 from dermaflux.training import changes, nano
-from dermaflux.training.pairs import encode
+from dermaflux.training.encoding import encode
+from dermaflux.training.fitting import FITS, fitted, shapes
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
@@ -91,7 +94,7 @@ def test_bare_skin_is_left_as_it_is(change):
 def test_as_many_real_images_are_also_changed_as_asked_and_each_has_as_many_captions(tmp_path):
     Image.fromarray(drawn(2)).save(tmp_path / "a.png")
     shown = row(tmp_path / "a.png", diagnosis="nevus")
-    found = [nano._real(shown, seed, 256, 3) for seed in range(6)]
+    found = [nano._real(shown, seed, partial(fitted, size=256), 3) for seed in range(6)]
     assert [len(seen) for seen in found] == [2, 1, 1] * 2
     assert {image.shape for seen in found for image, _ in seen} == {(256, 256, 3)}
     assert {len(captions) for seen in found for _, captions in seen} == {nano.WORDINGS}
@@ -105,22 +108,37 @@ def test_the_teacher_gives_the_latents_that_the_flow_learns(tiny_folder, tmp_pat
     pipe.vae.register_to_config(sample_size=256)
     image, file = drawn(3), tmp_path / "taef2.safetensors"
     save_file(Taef2().state_dict(), file)
-    pairs = encode(pipe, [(image, ["A lesion."])], max_sequence_length=8, views=2, encoder=nano.latents_of(file))
+    encoder = nano.latents_of(file)
+    [part] = encode(pipe, [(image, ["A lesion."])], max_sequence_length=8, views=2, encoder=encoder)
     x = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
     latents = (Taef2.load(file).encode(x) - pipe.vae.config.shift_factor) * pipe.vae.config.scaling_factor
-    assert pairs.latents.shape == (1, 2, 64, 4 * LATENTS)
-    assert torch.allclose(pairs.latents[0, :1].float(), pipe._pack_latents(latents, *latents.shape), atol=2e-2)
+    assert part["latents.8x8"].shape == (1, 2, 64, 4 * LATENTS)
+    assert torch.allclose(part["latents.8x8"][0, :1].float(), pipe._pack_latents(latents, *latents.shape), atol=2e-2)
 
 
-def test_the_middle_of_a_wide_image_is_taken_or_all_of_it_squeezed():
-    wide = np.zeros((64, 96, 3), np.uint8)
-    wide[:, :16], wide[24:40, 40:56] = 255, 128  # a bar at the left, a square in the middle
-    crop, squeeze = (nano.square(Image.fromarray(wide), 64, fit) for fit in nano.FITS)
-    assert crop.shape == squeeze.shape == (64, 64, 3)
-    assert crop.max() < 160 and squeeze.max() == 255
-    of_square = lambda image: [int((image[..., 0] == 128).any(axis).sum()) for axis in (0, 1)]
-    assert of_square(crop) == [16, 16] and of_square(squeeze)[0] < 13
+def test_the_middle_of_a_wide_image_is_taken_or_all_of_it_squeezed_or_kept_in_its_shape():
+    wide = np.zeros((64, 104, 3), np.uint8)
+    wide[:, :16], wide[24:40, 44:60] = 255, 128  # a bar at the left, a square in the middle
+    crop, squeeze, bucket = (fitted(Image.fromarray(wide), 64, fit, 16) for fit in FITS)
+    assert crop.shape == squeeze.shape == (64, 64, 3) and bucket.shape == (48, 80, 3)
+    assert crop.max() < 160 and squeeze.max() == bucket.max() == 255
+    of_square = lambda image: [int((image[..., 0] > 64)[:, 16:].any(axis).sum()) for axis in (0, 1)]
+    assert of_square(crop) == [16, 16] and np.ptp(of_square(squeeze)) > 4 and np.ptp(of_square(bucket)) <= 1
     native = Image.fromarray(drawn(2))
-    assert np.array_equal(nano.square(native, 256), np.asarray(native)) and np.array_equal(
-        nano.square(native, 128), nano.square(native, 128, nano.SQUEEZE)
-    )
+    assert np.array_equal(fitted(native, 256), np.asarray(native))
+    assert all(np.array_equal(fitted(native, 128), fitted(native, 128, fit, 32)) for fit in FITS)
+
+
+@pytest.mark.parametrize(("size", "multiple"), [(512, 16), (256, 32), (64, 16), (64, 32)])
+def test_shapes_have_about_the_pixels_of_the_square_and_come_both_ways_round(size, multiple):
+    found = shapes(size, multiple)
+    assert (size, size) in found and len(set(found)) == len(found)
+    assert all((height, width) in found and max(width, height) <= 2 * min(width, height) for width, height in found)
+    assert all(side % multiple == 0 for shape in found for side in shape)
+    assert all(0.8 * size**2 <= width * height <= size**2 for width, height in found)
+
+
+def test_changes_keep_the_shape_of_an_image_that_is_not_square():
+    wide = np.ascontiguousarray(drawn(2, size_mm=9)[32:-32])
+    for change in changes.CHANGES:
+        assert change(wide, np.random.default_rng(1)).shape == wide.shape

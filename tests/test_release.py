@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from dermaflux import phantom
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.models import LoraSpec, SamplingOptions
-from dermaflux.training.pairs import encode
+from dermaflux.training.encoding import encode
+from dermaflux.training.pairs import Pairs
 from dermaflux.training.release import release
 
 
@@ -25,7 +26,8 @@ def parts(tiny_folder, tmp_path):
     vae.save_pretrained(tmp_path / "vae")
     images = [(phantom.draw(phantom.random_attributes(i), i, size=tiny.SIZE).image, ["A lesion."]) for i in range(3)]
     pipe = FluxPipeline.from_pretrained(tiny_folder / "pipeline")
-    encode(pipe, images, max_sequence_length=64, views=2).save(tmp_path / "pairs.safetensors")
+    make = lambda seen: encode(pipe, images, max_sequence_length=64, views=2, seen=seen)
+    Pairs.cached(tmp_path / "pairs.safetensors", make)
     shutil.copytree(tiny_folder / "lora", tmp_path / "lora")
     return (
         tiny_folder / "pipeline",

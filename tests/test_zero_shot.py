@@ -2,12 +2,16 @@
 
 import builtins
 import json
+import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tiny_clip
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from tiny_classifier import lesion
 
 from dermaflux.errors import ModelUnavailable
@@ -68,8 +72,27 @@ def test_a_folder_that_holds_no_such_model_is_refused_in_a_sentence(tmp_path, sp
 
 @pytest.mark.parametrize("name", ["nothing", "/nowhere/at/all", "a/b/c"])
 def test_an_unknown_name_is_refused_with_those_that_are_known(name):
-    with pytest.raises(ModelUnavailable, match="biomedclip, dermlip"):
+    with pytest.raises(ModelUnavailable, match="biomedclip, dermlip, make"):
         ZeroShot.load(name)
+
+
+@pytest.mark.parametrize("name", ["dermlip-panderm", zero_shot.PANDERM])
+def test_a_model_that_open_clip_does_not_have_is_refused_with_the_reason_and_nothing_is_fetched(name, monkeypatch):
+    monkeypatch.setattr(zero_shot, "snapshot_download", None)
+    with pytest.raises(ModelUnavailable, match=r"changed copy of open_clip.* Compare with dermlip, their model"):
+        ZeroShot.load(name)
+
+
+def test_the_command_that_is_offered_makes_safetensors_of_a_pytorch_file(tmp_path):
+    at = tiny_clip.build(tmp_path / "clip")
+    before = ZeroShot.load(at).texts
+    torch.save(load_file(at / "open_clip_model.safetensors"), at / "open_clip_pytorch_model.bin")
+    (at / "open_clip_model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="name that folder") as refused:
+        ZeroShot.load(at)
+    command = shlex.split(str(refused.value).splitlines()[1])
+    subprocess.run([sys.executable, *command[1:]], cwd=at, check=True)
+    assert torch.equal(ZeroShot.load(at).texts, before)
 
 
 def test_a_hub_that_cannot_be_reached_is_said(monkeypatch):

@@ -42,14 +42,17 @@ def of_appearance() -> Captioner:
 def of_llama(describer, label_in_prompt: bool, batch: int = 4) -> Captioner:
     """Asks a `llama.Describer`; the published opening, which names the label, stands before its answer."""
 
-    from dermaflux.llama import opened
+    from dermaflux.llama import faults, opened
 
     def ask(images, rows, places) -> list[tuple[str, tuple[str, ...]]]:
         found = describer.describe(images, [row.label if label_in_prompt else None for row in rows])
-        return [(opened(row.label, one.text), one.faults) for row, one in zip(rows, found, strict=True)]
+        return [
+            (opened(row.label, one.text), faults(one.text, row.label)) for row, one in zip(rows, found, strict=True)
+        ]
 
     how = "with" if label_in_prompt else "without"
-    return Captioner(f"{describer.spec.source}, {how} the label in its prompt", ask, batch)
+    source = f"{describer.spec.source}@{describer.revision}" if describer.revision else describer.spec.source
+    return Captioner(f"{source}, {how} the label in its prompt", ask, batch)
 
 
 def run(

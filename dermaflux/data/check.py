@@ -102,6 +102,7 @@ def check(
                 lines.append(line)
                 hashes.append(found)
                 splits.append(sys.intern(row.split))
+    report.faults += _absent(path, report.counts)
     pairs = _cut(near_pairs(hashes, splits), report)
     looked = {(a, b) for a, b, _ in pairs}
     alike = []
@@ -239,6 +240,17 @@ def _count(report: Report, row: manifest.Row, size: tuple[int, int], rng: random
         report.sample.append(row)
     elif (place := rng.randrange(seen + 1)) < SAMPLE:
         report.sample[place] = row
+
+
+def _absent(path: Path, counts: Counter[tuple[str, str]]) -> list[str]:
+    """Sentences on splits without a label that others have."""
+    splits, labels = ({key[place] for key in counts} for place in (0, 1))
+    return [
+        f"{path.name}: no usable image {f'of the split “{split}”' if split else 'without a split'} is {label}."
+        for split in sorted(splits)
+        for label in sorted(labels)
+        if not counts[split, label]
+    ]
 
 
 def _cut(pairs: Iterator[tuple], report: Report) -> list[tuple]:

@@ -1,5 +1,6 @@
 """Manifests put together and split: patients and lesions stay whole, and labels are spread alike."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -40,9 +41,11 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
         raise InputError("The shares of a split must be above 0 and add up to 1.")
     groups = np.array(list(groups_of(rows)))
     labels = np.array([row.label for row in rows])
-    parts = min(PARTS, len(set(groups)))
+    parts = min(PARTS, len(set(groups)), max(Counter(labels).values(), default=0))
     if parts < len(shares):
-        raise DataError(f"{len(rows)} images of {parts} patients or lesions cannot be split in {len(shares)}.")
+        raise DataError(
+            f"{len(rows)} images of {len(set(groups))} patients or lesions are too few to be split in {len(shares)}."
+        )
     folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
     found, wanted = np.empty(len(rows), object), {name: share * len(rows) for name, share in shares.items()}
     for _, chosen in folds:

@@ -2,10 +2,13 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from dermaflux.errors import DataError, InputError
+from dermaflux.files import write_atomically
 
 COLUMNS = (
     "file",
@@ -23,27 +26,45 @@ COLUMNS = (
     "skin_tone",
 )
 REQUIRED = ("file", "label")
+LEFT_OUT = "left_out"
+"""The column in which “yes” marks an image that readers of a study, or its owner, want left out of synthesis."""
 LABELS = ("benign", "malignant")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a manifest. `path` is absolute; `values` holds the row's columns as text."""
+    """One image of a manifest. `path` is absolute; `values` holds the row's columns as text; `manifest` and `line` are
+    where it was read."""
 
     path: Path
     label: str
     split: str
     values: dict[str, str]
+    manifest: Path | None = field(default=None, compare=False)
+    line: int = field(default=0, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Where to look for it, for people."""
+        return f"{self.manifest}, line {self.line}: {self.values['file']}" if self.manifest else str(self.path)
 
 
-def read(path: str | Path, split: str | None = None) -> list[Row]:
-    """The rows of the manifest at `path`, of one `split` if given.
+def read(path: str | Path, split: str | None = None, left_out: bool = False) -> list[Row]:
+    """The rows of the manifest at `path`, of one `split` if given; those marked LEFT_OUT only if `left_out`.
 
-    Raises DataError, with line and column, for a missing column, an unknown label, or a file
-    that is absolute or leaves the manifest's folder.
+    Raises DataError, with line and column, for a missing column, an unknown label, a file that is absolute or leaves
+    the manifest's folder, or one that is in two lines.
     """
-    rows = (row_of(Path(path), line, values) for line, values in lines(path))
-    return [row for row in rows if split is None or row.split == split]
+    rows, first = [], {}
+    for line, values in lines(path):
+        row = row_of(Path(path), line, values)
+        if (before := first.setdefault(row.path, line)) != line:
+            raise DataError(
+                f"{path}, line {line}, column “file”: “{values['file']}” is in line {before} too; leave one of them."
+            )
+        rows.append(row)
+    kept = [row for row in rows if left_out or row.values.get(LEFT_OUT) != "yes"]
+    return [row for row in kept if split is None or row.split == split]
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -66,7 +87,7 @@ def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
         raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")
     if values["label"] not in LABELS:
         raise DataError(f"{path}, line {line}, column “label”: “{values['label']}” is neither benign nor malignant.")
-    return Row(path.parent / name, values["label"], values.get("split") or "", values)
+    return Row(path.parent / name, values["label"], values.get("split") or "", values, path, line)
 
 
 def beside(out: Path | None, path: Path) -> Path:
@@ -85,9 +106,12 @@ def write(path: str | Path, rows: Iterable[dict[str, object]], columns: Iterable
     path, rows = Path(path), list(rows)
     if columns is None:
         columns = dict.fromkeys((*COLUMNS, *(name for row in rows for name in row if name is not None)))
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
+
+    def fill(file: BinaryIO) -> None:
+        stream = TextIOWrapper(file, "utf-8", newline="")
         writer = csv.DictWriter(stream, tuple(columns), extrasaction="ignore", restval="")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)
+        stream.detach()
+
+    write_atomically(path, fill)

@@ -4,25 +4,50 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from dermaflux.data import manifest
-from dermaflux.errors import DataError
+from dermaflux.errors import DataError, first_line
 
 
 def open_rgb(row: manifest.Row) -> Image.Image:
-    """The image of a manifest's row. Raises DataError, naming the file."""
+    """The image of a manifest's row. Raises DataError, naming manifest, line and file."""
     try:
         with Image.open(row.path) as image:
             return image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"{row.path} cannot be read as an image: {error}.") from error
+    except FileNotFoundError as error:
+        raise DataError(f"{row.place}: there is no such file.") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{row.place} cannot be read as an image: it is none, or is damaged at its start.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{row.place} cannot be read as an image: {first_line(error)}.") from error
 
 
 def read_pixels(rows: Sequence[manifest.Row], size: int) -> torch.Tensor:
     """The images of `rows` squeezed to a square, antialiased: (N, 3, size, size) uint8 RGB."""
-    pixels = np.empty((len(rows), size, size, 3), np.uint8)
-    for i, row in enumerate(tqdm(rows, desc="reading images", mininterval=5)):
-        pixels[i] = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.BICUBIC))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    return Shelf(0).read(rows, size)
+
+
+class Shelf:
+    """Reads images as `read_pixels` does, and keeps up to `limit` bytes of them for the next time."""
+
+    def __init__(self, limit: int):
+        self.left, self._kept = limit, {}
+
+    def read(self, rows: Sequence[manifest.Row], size: int) -> torch.Tensor:
+        """The images of `rows` (N, 3, size, size) uint8 RGB. Raises DataError, see `open_rgb`."""
+        pixels = np.empty((len(rows), size, size, 3), np.uint8)
+        for i, row in enumerate(tqdm(rows, desc="reading images", mininterval=5)):
+            pixels[i] = self._image(row, size)
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+    def _image(self, row: manifest.Row, size: int) -> np.ndarray:
+        key = row.path, size
+        if key in self._kept:
+            return self._kept[key]
+        image = np.asarray(open_rgb(row).resize((size, size), Image.Resampling.BICUBIC))
+        if image.nbytes <= self.left:
+            self._kept[key] = image
+            self.left -= image.nbytes
+        return image

@@ -3,14 +3,14 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermaflux.data import manifest
-from dermaflux.data.registry import Source
+from dermaflux.data.registry import ARCHIVE, Source
 from dermaflux.errors import DataError
-from dermaflux.lesion import SITES
+from dermaflux.lesion import DIAGNOSES, SITES
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 ASIDE = ("superpixel", "segmentation", "mask", "__macosx")
@@ -22,6 +22,7 @@ _SITES = {
     "lower extremity": "lower thigh foot leg",
     "anogenital": "genital anogenital",
 }
+_NAMES = {**{name: name for name in DIAGNOSES}, "nevi": "nevus", "vascular": "vascular lesion"}
 LESION = "lesion_id"
 TRUE = ("1", "1.0", "true", "True")
 
@@ -51,12 +52,16 @@ class Prepared:
 def prepare(source: Source, folder: Path, root: Path) -> Prepared:
     """The manifest rows of `source` as it lies unpacked in `folder`, with files named from `root`.
 
-    Left out are images whose diagnosis is doubtful or unknown, that are named but not there, or there but not named.
+    Metadata may have the shape of the set's owner or, for a set of the ISIC Archive, that of the archive. Left out are
+    images whose diagnosis is doubtful or unknown, that are named but not there, or there but not named.
     Raises DataError if metadata or a column of them is missing, or if `folder` is not in `root`.
     """
     folder, root = folder.resolve(), root.resolve()
     if not folder.is_relative_to(root):
         raise DataError(f"{folder} must lie in {root}, the manifest's folder, from where its rows name files.")
+    if source.isic and not _tables(source, folder):
+        archived = replace(source, **ARCHIVE)
+        source = archived if _tables(archived, folder) else source
     images, prepared = _images(folder), Prepared()
     rows = _of_tables(source, folder, images, prepared) if source.tables else _of_folders(source, images, prepared)
     for path, row in rows:
@@ -91,12 +96,16 @@ def _of_tables(
             prepared.leave_out(f"unknown diagnosis “{said}”", where)
             continue
         label, diagnosis = source.meanings[said]
+        if doubt := next((values[name] for name, text in source.left_out.items() if values.get(name) == text), None):
+            prepared.leave_out(f"doubtful diagnosis “{doubt}”", where)
+            continue
         if label is None:
             prepared.leave_out(f"doubtful diagnosis “{said}”", where)
             continue
         others = {own: values.get(theirs, "").strip() for own, theirs in source.columns.items()}
         if "site" in others:
             others["site"] = find_site(others["site"])
+        diagnosis = diagnosis or find_diagnosis((values.get(name, "") for name in source.finer), label)
         yield path, _row(label, diagnosis) | others
     for path in sorted(set(images.values()) - named):
         prepared.leave_out("a file that no table names", path.name)
@@ -109,10 +118,10 @@ def _row(label: str | None, diagnosis: str | None) -> dict[str, object]:
 def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of all tables, those of one image as one, each with the place of its first line. A table without the
     column of images, but with that of lesions, tells of every image of a lesion."""
-    paths = sorted({path for pattern in source.tables for path in folder.rglob(pattern) if path.is_file()})
+    paths = _tables(source, folder)
     if not paths:
         raise DataError(f"{folder} holds no {' or '.join(source.tables)}, the metadata of {source.title}.")
-    wanted = {source.image, LESION, *source.diagnosis, *source.columns.values()}
+    wanted = {source.image, LESION, *source.diagnosis, *source.columns.values(), *source.finer, *source.left_out}
     rows, places, of_lesions = {}, {}, {}
     for path in paths:
         reader = _reader(path)
@@ -129,6 +138,10 @@ def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]
                 of_lesions[values[LESION]] = of_lesions.get(values[LESION], {}) | values
     for name, values in rows.items():
         yield places[name], of_lesions.get(values.get(LESION), {}) | values
+
+
+def _tables(source: Source, folder: Path) -> list[Path]:
+    return sorted({path for pattern in source.tables for path in folder.rglob(pattern) if path.is_file()})
 
 
 def _reader(path: Path) -> csv.DictReader:
@@ -150,6 +163,16 @@ def _diagnosis(source: Source, values: dict[str, str], where: str) -> str:
         return next((known for known in source.meanings if known.lower() == said.lower()), said)
     chosen = [name for name in source.diagnosis if name and values[name].strip() in TRUE]
     return chosen[0] if len(chosen) == 1 else "" if not chosen else "; ".join(chosen)
+
+
+def find_diagnosis(texts: Iterable[str], label: str) -> str | None:
+    """The key of lesion.DIAGNOSES that the first of an owner's `texts` with one names, of those with that label."""
+    for text in texts:
+        said = text.lower().replace("-", " ")
+        for name, diagnosis in _NAMES.items():
+            if name in said and DIAGNOSES[diagnosis].label == label:
+                return diagnosis
+    return None
 
 
 def find_site(text: str) -> str:

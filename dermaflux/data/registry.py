@@ -1,11 +1,12 @@
 """Public sets of skin lesions, as data: what each is, what its owner allows, and how its metadata are read.
 
-Shapes follow the owners' descriptions and files. Labels are benign or malignant; what is neither for sure is left out:
-actinic keratosis and what is filed with it, indeterminate and unknown lesions. Bowen's disease counts as malignant.
+Shapes follow the owners' descriptions and files. Labels are benign or malignant; what is neither for sure is left out,
+see DOUBTFUL.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 BENIGN, MALIGNANT = "benign", "malignant"
 Meaning = tuple[str | None, str | None]
@@ -19,8 +20,10 @@ class Source:
     images: how many. derivatives: whether its licence lets weights be made from it and passed on, in words. tables:
     file patterns of its metadata, joined on the column `image`, whose values name files with or without an ending.
     diagnosis: the column of diagnoses, or several that hold 1 for the one that is meant. meanings: what its values
-    mean. columns: the manifest's columns and its own. folders: for a set without tables, what names of folders mean.
-    isic: the number of its collection in the ISIC Archive. steps: how it is had where that is not possible from here.
+    mean. finer: columns in which a diagnosis is named more closely, the closest first. columns: the manifest's columns
+    and its own. folders: for a set without tables, what names of folders mean. left_out: columns with the values whose
+    rows are in doubt. isic: the numbers of its collections in the ISIC Archive, from where its metadata come in the
+    shape ARCHIVE. steps: how it is had where that is not possible from here.
     """
 
     name: str
@@ -36,8 +39,10 @@ class Source:
     diagnosis: tuple[str, ...] = ()
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    finer: tuple[str, ...] = ()
     folders: Mapping[str, Meaning] = field(default_factory=dict)
-    isic: int | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    isic: tuple[int, ...] = ()
     steps: str = "Download it at its owner's page, accept the terms there, and unpack it whole into one folder."
 
 
@@ -48,6 +53,23 @@ _SQUAMOUS, _FIBROMA = (MALIGNANT, "squamous cell carcinoma"), (BENIGN, "dermatof
 _VASCULAR, _OTHER, _DOUBTFUL = (BENIGN, "vascular lesion"), (BENIGN, None), (None, None)
 _ARCHIVE = {"benign": _OTHER, "malignant": (MALIGNANT, None), "indeterminate": _DOUBTFUL}
 _ISIC_COLUMNS = {"patient_id": "patient_id", "source_id": "lesion_id", "age": "age_approx", "sex": "sex"}
+_SITE = {"site": "anatom_site_general"}
+ARCHIVE: Mapping[str, Any] = dict(
+    tables=("metadata*.csv",),
+    image="isic_id",
+    diagnosis=("diagnosis_1",),
+    meanings=_ARCHIVE,
+    finer=("diagnosis_5", "diagnosis_4", "diagnosis_3", "diagnosis_2"),
+    columns={**_ISIC_COLUMNS, **_SITE, "skin_tone": "fitzpatrick_skin_type"},
+)
+"""Metadata as the ISIC Archive and isic-cli give them, whatever the set."""
+DOUBTFUL: Mapping[str, str] = {
+    "actinic keratosis": "left out, and what is filed with it (AK, AKIEC, akiec, ACK): it may become a carcinoma",
+    "Bowen's disease": "malignant, a carcinoma in situ; left out where it is filed with actinic keratosis",
+    "dysplastic nevus": "benign, a nevus, unless its owner calls it indeterminate",
+    "indeterminate": "left out, as unknown lesions are",
+}
+"""What is done with diagnoses that are neither benign nor malignant for sure."""
 
 SOURCES: Mapping[str, Source] = {
     source.name: source
@@ -65,6 +87,7 @@ SOURCES: Mapping[str, Source] = {
             image="image_id",
             diagnosis=("melanoma", "seborrheic_keratosis", ""),
             meanings={"melanoma": _MELANOMA, "seborrheic_keratosis": _SEBORRHEIC, "": _NEVUS},
+            isic=(60, 69, 71),
         ),
         Source(
             "isic2019",
@@ -82,7 +105,8 @@ SOURCES: Mapping[str, Source] = {
                 **{"MEL": _MELANOMA, "NV": _NEVUS, "BCC": _BASAL, "AK": _DOUBTFUL, "BKL": _OTHER},
                 **{"DF": _FIBROMA, "VASC": _VASCULAR, "SCC": _SQUAMOUS, "UNK": _DOUBTFUL},
             },
-            columns={"source_id": "lesion_id", "age": "age_approx", "sex": "sex", "site": "anatom_site_general"},
+            columns={"source_id": "lesion_id", "age": "age_approx", "sex": "sex", **_SITE},
+            isic=(65,),
         ),
         Source(
             "isic2020",
@@ -97,7 +121,9 @@ SOURCES: Mapping[str, Source] = {
             image="image_name",
             diagnosis=("benign_malignant",),
             meanings=_ARCHIVE,
+            finer=("diagnosis",),
             columns={**_ISIC_COLUMNS, "site": "anatom_site_general_challenge"},
+            isic=(70,),
         ),
         Source(
             "isic2024",
@@ -112,7 +138,9 @@ SOURCES: Mapping[str, Source] = {
             image="isic_id",
             diagnosis=("target",),
             meanings={"0": _OTHER, "1": (MALIGNANT, None)},
-            columns={**_ISIC_COLUMNS, "site": "anatom_site_general"},
+            finer=("iddx_5", "iddx_4", "iddx_3", "iddx_2"),
+            columns={**_ISIC_COLUMNS, **_SITE},
+            left_out={"iddx_1": "Indeterminate"},
         ),
         Source(
             "ham10000",
@@ -131,6 +159,7 @@ SOURCES: Mapping[str, Source] = {
                 **{"df": _FIBROMA, "vasc": _VASCULAR},
             },
             columns={"source_id": "lesion_id", "age": "age", "sex": "sex", "site": "localization"},
+            isic=(212,),
         ),
         Source(
             "milk10k",
@@ -162,12 +191,8 @@ SOURCES: Mapping[str, Source] = {
             "yes, with attribution",
             "Ricci Lara et al., Scientific Data 10, 712 (2023)",
             "https://api.isic-archive.com/collections/175/",
-            tables=("metadata*.csv",),
-            image="isic_id",
-            diagnosis=("diagnosis_1",),
-            meanings=_ARCHIVE,
-            columns={**_ISIC_COLUMNS, "site": "anatom_site_general", "skin_tone": "fitzpatrick_skin_type"},
-            isic=175,
+            **ARCHIVE,
+            isic=(175,),
         ),
         Source(
             "derm12345",
@@ -178,11 +203,7 @@ SOURCES: Mapping[str, Source] = {
             "yes, with attribution",
             "Yilmaz et al., Scientific Data 11, 1302 (2024)",
             "https://api.isic-archive.com/doi/derm12345",
-            tables=("metadata*.csv",),
-            image="isic_id",
-            diagnosis=("diagnosis_1",),
-            meanings=_ARCHIVE,
-            columns={**_ISIC_COLUMNS, "site": "anatom_site_general"},
+            **ARCHIVE,
         ),
         Source(
             "pad-ufes-20",
@@ -218,6 +239,7 @@ SOURCES: Mapping[str, Source] = {
             image="DDI_file",
             diagnosis=("malignant",),
             meanings={"True": (MALIGNANT, None), "False": _OTHER},
+            finer=("disease",),
             columns={"source_id": "DDI_ID", "skin_tone": "skin_tone"},
         ),
         Source(

@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+from dermaflux import appearance
 from dermaflux.data.check import Report
 from dermaflux.data.manifest import Row
+from dermaflux.errors import InputError
+from dermaflux.files import write_atomically
 from dermaflux.images import open_untrusted
 
 THUMBNAIL = 128
@@ -27,15 +30,16 @@ def write(report: Report, title: str, out: Path) -> None:
     for column, counts in report.columns.items():
         if counts:
             parts.append(_table(column.replace("_", " ").capitalize(), counts))
+    tones = Counter(filter(None, (_tone(row) for row in report.sample)))
+    if tones:
+        parts.append(_table(f"Apparent skin tone, as measured on {tones.total()} of the images below", tones))
     said = "".join(f"<li>{escape(line)}</li>" for line in report.lines())
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
         f"<h1>{escape(title)}</h1><ul>{said}</ul>{''.join(parts)}<h2>Sample</h2>"
         f"{''.join(map(_figure, report.sample))}</html>"
     )
-    temporary = out.with_suffix(".part")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(out)
+    write_atomically(out, lambda file: file.write(page.encode()))
 
 
 def _table(title: str, counts: Counter, most: int = 20) -> str:
@@ -43,6 +47,14 @@ def _table(title: str, counts: Counter, most: int = 20) -> str:
     body = "".join(f"<tr><td>{escape(name)}</td><td>{count}</td></tr>" for name, count in rows)
     rest = f"<tr><td>{len(counts) - most} others</td><td></td></tr>" if len(counts) > most else ""
     return f"<h2>{escape(title)}</h2><table>{body}{rest}</table>"
+
+
+def _tone(row: Row) -> str:
+    """The apparent skin tone; empty where it cannot be measured."""
+    try:
+        return appearance.measure(open_untrusted(row.path)).tone_name
+    except InputError:
+        return ""
 
 
 def _figure(row: Row) -> str:

@@ -15,23 +15,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy import special, stats
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from scipy import special
 from tqdm import tqdm
 
 from dermaflux.data import manifest
 from dermaflux.data.curate import subset
 from dermaflux.data.features import Features
-from dermaflux.data.pixels import open_rgb
+from dermaflux.data.pixels import Shelf, open_rgb
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import probe
+from dermaflux.evaluation.figures import auc, resampled
 from dermaflux.files import write_atomically
 from dermaflux.training.finetune import FinetuneOptions, finetune
 
-MEASURES = {"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 ONLY_SYNTHETIC = 0
 PROBE = "probe"
 """The architecture that is none: a logistic regression on features, see `probe`."""
+KEPT = 2**31
+"""Bytes of decoded images that are kept for the next cells."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def run(
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
     malignant = probe.malignant(sets.test)
-    known = _Known(features)
+    known, shelf = _Known(features), Shelf(KEPT)
     for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
         path = out / cell.name / "result.json"
         if not path.exists():
@@ -122,15 +123,11 @@ def run(
                 odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
             else:
                 own = replace(options, arch=cell.arch, seed=cell.seed)
-                trained = finetune(learned[cell], sets.validation, out / cell.name, own)
-                odds = special.logit([one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])])
-            result = asdict(cell) | {
-                "auc": float(roc_auc_score(malignant, odds)),
-                "accuracy": float(((odds >= 0) == malignant).mean()),
-                "balanced_accuracy": float(balanced_accuracy_score(malignant, odds >= 0)),
-                "learned": len(learned[cell]),
-                "tried": len(sets.test),
-            }
+                trained = finetune(learned[cell], sets.validation, out / cell.name, own, shelf.read)
+                p = [one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])]
+                odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
+            result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
+            result |= {"log_odds": np.round(odds, 6).tolist()}
             text = json.dumps(result, indent=2) + "\n"
             write_atomically(path, lambda file, text=text: file.write(text.encode()))
         yield json.loads(path.read_text(encoding="utf-8"))
@@ -151,50 +148,92 @@ class _Known:
 
 
 def results(out: Path) -> pd.DataFrame:
-    """All finished cells of `out`, a row each. Raises DataError if there are none."""
+    """All finished cells of `out`, a row each: the fields of Cell, learned (how many images), and of the N images that
+    it was tried on malignant (N,) and log_odds (N,). Raises DataError if there are none."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/result.json"))]
     if not found:
         raise DataError(f"{out} holds no finished cell.")
     return pd.DataFrame(found)
 
 
+def accuracy(malignant: np.ndarray, *log_odds: np.ndarray) -> float:
+    """The mean accuracy of several classifiers that call malignant what is more likely so than not."""
+    return float(((np.array(log_odds) >= 0) == (malignant > 0.5)).mean())
+
+
+def balanced_accuracy(malignant: np.ndarray, *log_odds: np.ndarray) -> float:
+    """The mean of their sensitivity and specificity; NaN where a resample holds one class only."""
+    classes = [malignant > 0.5, malignant <= 0.5]
+    if not all(one.any() for one in classes):
+        return np.nan
+    return float(np.mean([accuracy(malignant[one], *(odds[one] for odds in log_odds)) for one in classes]))
+
+
+MEASURES = {
+    "auc": ("AUC", auc),
+    "accuracy": ("accuracy", accuracy),
+    "balanced_accuracy": ("balanced accuracy", balanced_accuracy),
+}
+"""Of each, its title and what it is of the truth and of the log odds of several classifiers: their mean."""
+
+
 def summary(found: pd.DataFrame) -> pd.DataFrame:
-    """Of each cell without its seed: mean and 95 % t interval over seeds of every measure, and of its gain over the
-    same seeds without synthetic images, paired by seed."""
+    """Of each cell without its seed: the mean over seeds of every measure and of its gain over the same seeds without
+    synthetic images, each with the 95 % interval over the images that it was tried on (bootstrap), and the measure's
+    lowest and highest over seeds."""
     rows = []
     for (arch, real, ratio), part in found.groupby(["arch", "real", "ratio"]):
         plain = found[(found.arch == arch) & (found.real == real) & (found.ratio == 0)]
-        row = {"arch": arch, "real": real, "ratio": ratio, "seeds": len(part), "tried": int(part.tried.iloc[0])}
-        for name in MEASURES:
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(part[name])
-            both = part.merge(plain, on="seed", suffixes=("", "_plain"))
-            gain = both[name] - both[f"{name}_plain"] if ratio and len(both) else pd.Series(dtype=float)
-            row[f"{name}_gain"], row[f"{name}_gain_low"], row[f"{name}_gain_high"] = _interval(gain)
+        both = part.merge(plain, on="seed", suffixes=("", "_plain"))
+        truth = part.malignant.iloc[0]
+        row = {"arch": arch, "real": real, "ratio": ratio, "seeds": len(part), "tried": len(truth)}
+        for name, (_, measure) in MEASURES.items():
+            values = [measure(np.array(truth, float), np.array(odds)) for odds in part.log_odds]
+            row |= _figure(name, measure, truth, part.log_odds)
+            row |= {f"{name}_least": min(values), f"{name}_most": max(values)}
+            gain = _gain(measure, len(both))
+            pairs = (*both.log_odds, *both.log_odds_plain) if ratio else ()
+            row |= _figure(f"{name}_gain", gain, truth, pairs)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _interval(values: pd.Series) -> tuple[float, float, float]:
-    if len(values) == 0:
-        return (np.nan,) * 3
-    mean = float(values.mean())
-    if len(values) == 1 or values.std() == 0:
-        return mean, mean, mean
-    low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
-    return mean, float(low), float(high)
+def _gain(measure, seeds: int):
+    return lambda truth, *odds: measure(truth, *odds[:seeds]) - measure(truth, *odds[seeds:])
+
+
+def _figure(name: str, measure, truth: Sequence[bool], odds: Sequence[Sequence[float]]) -> dict[str, float]:
+    if not len(odds):
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
+    figure = resampled(name, measure, truth, *odds)
+    return {name: figure.value, f"{name}_low": figure.interval[0], f"{name}_high": figure.interval[1]}
 
 
 def markdown(table: pd.DataFrame, measure: str = "auc") -> str:
-    """The table of one of MEASURES, real against ratio, with gains over no synthetic images."""
-    name = MEASURES[measure]
-    lines = [f"| Network | Real | Ratio | Seeds | {name} | 95 % | Gain | 95 % |", "|---|---|---|---|---|---|---|---|"]
-    for row in table.to_dict("records"):
-        between = lambda key, row=row: f"{row[f'{key}_low']:.3f} to {row[f'{key}_high']:.3f}"
-        gain, real = row[f"{measure}_gain"], row["real"] or "none"
-        gained = (f"{gain:+.3f}", between(f"{measure}_gain")) if np.isfinite(gain) else ("", "")
-        cells = row["arch"], real, f"{row['ratio']:g}", row["seeds"], f"{row[measure]:.3f}", between(measure), *gained
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+    """Two tables of one of MEASURES: itself and its gain, a line for each network and number of real images, a column
+    for each ratio."""
+    title, _ = MEASURES[measure]
+    ratios = sorted(table.ratio.unique())
+    text = []
+    for name, head in ((measure, title), (f"{measure}_gain", f"Gain in {title}")):
+        shown = ratios if name == measure else [ratio for ratio in ratios if ratio]
+        heads = " | ".join(f"{ratio:g} x synthetic" for ratio in shown)
+        text += [f"| {head} | Real | {heads} |", "|---" * (2 + len(shown)) + "|"]
+        for (arch, real), part in table.groupby(["arch", "real"], sort=False):
+            if name != measure and not real:
+                continue
+            cells = part.set_index("ratio").to_dict("index")
+            told = [_told(cells.get(ratio, {}), name) for ratio in shown]
+            text.append(f"| {arch} | {real or 'none'} | {' | '.join(told)} |")
+        text.append("")
+    return "\n".join(text).rstrip()
+
+
+def _told(cell: dict, name: str) -> str:
+    if not np.isfinite(cell.get(name, np.nan)):
+        return ""
+    sign = "+" if name.endswith("gain") else ""
+    return f"{cell[name]:{sign}.3f} ({cell[f'{name}_low']:.3f} to {cell[f'{name}_high']:.3f})"
 
 
 def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
@@ -210,7 +249,7 @@ def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
             spread = (part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure])
             label = f"{real} real" if real else "synthetic only"
             axes.errorbar(part.ratio, part[measure], spread, marker="o", capsize=3, label=label)
-        axes.set(title=arch, xlabel="synthetic images for each real one", ylabel=MEASURES[measure])
+        axes.set(title=arch, xlabel="synthetic images for each real one", ylabel=MEASURES[measure][0])
         axes.legend()
     file = io.BytesIO()
     drawing.savefig(file, dpi=120, format="png")

@@ -9,12 +9,14 @@ import numpy as np
 
 from dermaflux import background, phantom
 from dermaflux.appearance import Appearance, measure
-from dermaflux.evaluation.figures import Figure, f1, resampled, spearman
+from dermaflux.evaluation.figures import Figure, f1, resampled, spearman, undefined
 from dermaflux.lesion import LesionAttributes
 
 FIRST_PHANTOM, FIRST_REQUEST = 5_000_000, 10_000
 """Seeds from where on phantoms and requests are drawn: none that training uses."""
 ITA_WITHIN = 5.0
+FEWEST = 2
+"""Of images of which colours were asked, and of different values of another attribute, for a figure."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def requests(count: int) -> list[LesionAttributes]:
 def of_images(wanted: Sequence[LesionAttributes], images: Iterable[np.ndarray]) -> list[Figure]:
     """The agreement of `images`, each (H, W, 3) uint8 RGB, with what was asked for.
 
-    An image without a lesion counts as of no asymmetry, border, colour and size.
+    An image without a lesion counts as of no asymmetry, border, colour and size. An attribute is judged on the images
+    of which it was asked; n says how many they are.
     """
     pairs = [Pair(one, measure(image)) for one, image in zip(wanted, images, strict=True)]
     return [
@@ -77,11 +80,17 @@ def drawn_folder(folder: Path) -> tuple[list[LesionAttributes], Iterator[np.ndar
 
 
 def _ranks(name: str, pairs: Sequence[Pair], attribute: str, aim: float | None) -> Figure:
-    wanted = [getattr(pair.wanted, attribute) for pair in pairs]
-    return resampled(name, spearman, wanted, [getattr(pair.found, attribute) for pair in pairs], aim=aim)
+    asked = [pair for pair in pairs if getattr(pair.wanted, attribute) is not None]
+    wanted = [getattr(pair.wanted, attribute) for pair in asked]
+    if len(set(wanted)) < FEWEST:
+        return undefined(name, len(asked), aim)
+    return resampled(name, spearman, wanted, [getattr(pair.found, attribute) for pair in asked], aim=aim)
 
 
 def _colours(pairs: Sequence[Pair], aim: float) -> Figure:
-    sets = [(set(pair.wanted.colours), set(pair.found.colours)) for pair in pairs]
+    asked = [pair for pair in pairs if pair.wanted.colours]
+    if len(asked) < FEWEST:
+        return undefined("Colours, F1", len(asked), aim)
+    sets = [(set(pair.wanted.colours), set(pair.found.colours)) for pair in asked]
     counts = zip(*((len(a & b), len(b - a), len(a - b)) for a, b in sets), strict=True)
     return resampled("Colours, F1", f1, *counts, aim=aim)

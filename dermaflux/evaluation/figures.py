@@ -27,7 +27,13 @@ class Figure:
         if self.aim is not None:
             reached = self.value <= self.aim if self.most else self.value >= self.aim
             aim, met = f"{'<=' if self.most else '>='} {self.aim:g}", "yes" if reached else "**no**"
+        met = "" if np.isnan(self.value) else met
         return f"| {self.name} | {said(self.value)} | {between(self.interval)} | {self.n} | {aim} | {met} |"
+
+
+def undefined(name: str, n: int, aim: float | None = None) -> Figure:
+    """A figure that cannot be given, of so many items."""
+    return Figure(name, np.nan, (np.nan, np.nan), n, aim)
 
 
 def said(value: float) -> str:

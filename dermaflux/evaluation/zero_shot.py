@@ -21,7 +21,17 @@ from dermaflux.lesion import LABELS
 PEERS: Mapping[str, str] = {
     "biomedclip": "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
     "dermlip": "redlessone/DermLIP_ViT-B-16",
+    "make": "xieji-x/MAKE",
 }
+"""Those that the paper compares with, and open_clip can read."""
+PANDERM = "redlessone/DermLIP_PanDerm-base-w-PubMed-256"
+UNREADABLE: Mapping[str, str] = dict.fromkeys(
+    ("dermlip-panderm", PANDERM.lower()),
+    "DermLIP with the image network PanDerm cannot be read by open_clip: its weights are those of a network that only "
+    "its authors' changed copy of open_clip has (github.com/SiyuanYan1/Derm1M), while its open_clip_config.json names "
+    "another. Compare with dermlip, their model with a plain ViT.",
+)
+"""By name, why a published model is refused."""
 TEMPLATES = (
     "a photo of a {} skin lesion",
     "a dermoscopic image of a {} skin lesion",
@@ -29,6 +39,12 @@ TEMPLATES = (
     "a {} mole",
 )
 WEIGHTS = ("open_clip_model.safetensors", "model.safetensors")
+CONVERT = (
+    'python -c "import torch, safetensors.torch as s; '
+    "t = torch.load('open_clip_pytorch_model.bin', weights_only=True); "
+    "s.save_file({n: x.clone().contiguous() for n, x in t.items()}, 'open_clip_model.safetensors')\""
+)
+"""A command that makes safetensors of a file of PyTorch's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +69,8 @@ class ZeroShot:
             source = _source(name_or_folder)
             model, preprocess = open_clip.create_model_from_pretrained(source, device=device, weights_only=True)
             tokenizer = open_clip.get_tokenizer(source)
+        except ModelUnavailable:
+            raise
         except (*HUB_ERRORS, SafetensorError, RuntimeError, ValueError, TypeError, KeyError) as error:
             raise ModelUnavailable(f"{name_or_folder} cannot be read by open_clip: {first_line(error)}") from error
         model.requires_grad_(False).eval()
@@ -74,7 +92,10 @@ def _source(name_or_folder: str | Path) -> str:
     safetensors."""
     folder = Path(name_or_folder)
     if not folder.is_dir():
-        repository = PEERS.get(str(name_or_folder).lower(), str(name_or_folder))
+        known = str(name_or_folder).lower()
+        if known in UNREADABLE:
+            raise ModelUnavailable(UNREADABLE[known])
+        repository = PEERS.get(known, str(name_or_folder))
         if repository.count("/") != 1 or folder.is_absolute():
             raise ModelUnavailable(
                 f"There is no zero-shot model “{name_or_folder}”: neither a folder, nor a repository OWNER/NAME, nor "
@@ -85,6 +106,7 @@ def _source(name_or_folder: str | Path) -> str:
         raise ModelUnavailable(f"{name_or_folder} is not a model of open_clip: open_clip_config.json is missing.")
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise ModelUnavailable(
-            f"{name_or_folder} holds none of {', '.join(WEIGHTS)}; weights are read from safetensors only."
+            f"{name_or_folder} holds none of {', '.join(WEIGHTS)}; weights are read from safetensors only. If you "
+            f"trust who made its .bin, download the repository, run in its folder\n{CONVERT}\nand name that folder."
         )
     return f"local-dir:{folder}"

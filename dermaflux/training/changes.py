@@ -1,6 +1,6 @@
 """Photographs changed so that what is seldom among them is seen as well: dark skin, close looks, symmetry, cut borders.
 
-Each takes an image (H, H, 3) uint8 RGB and a random generator and gives an image of the same shape; what it then shows
+Each takes an image (H, W, 3) uint8 RGB and a random generator and gives an image of the same shape; what it then shows
 is measured anew for its caption.
 """
 
@@ -29,12 +29,12 @@ def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def magnified(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random square, 55 to 95 % of the side, enlarged to the whole."""
-    side = len(rgb)
-    part = round(side * rng.uniform(0.55, 0.95))
-    y, x = (int(v) for v in rng.integers(0, side - part + 1, 2))
-    square = Image.fromarray(rgb[y : y + part, x : x + part])
-    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+    """A random part of the same shape, 55 to 95 % of each side, enlarged to the whole."""
+    share, sides = rng.uniform(0.55, 0.95), rgb.shape[:2]
+    height, width = (round(side * share) for side in sides)
+    y, x = (int(rng.integers(0, side - part + 1)) for side, part in zip(sides, (height, width), strict=True))
+    part = Image.fromarray(rgb[y : y + height, x : x + width])
+    return np.asarray(part.resize(sides[::-1], Image.Resampling.LANCZOS))
 
 
 def mirrored(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +70,7 @@ def edged(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     mask = measured.mask
     if not measured.found or mask.all():
         return rgb
-    unit, radius = len(rgb) / 256, float(np.sqrt(mask.sum() / np.pi))
+    unit, radius = mask.size**0.5 / 256, float(np.sqrt(mask.sum() / np.pi))
     sharp, soft = border_widths(radius, unit)
     edge = (distance_transform_edt(~mask) - distance_transform_edt(mask)).astype(np.float32)  # negative inside
     inner, outer = edge < -min(0.25 * soft, 0.3 * radius), edge > 0.5 * soft
@@ -88,7 +88,7 @@ def edged(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _prolonged(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """`rgb` where `known`; elsewhere the nearest known colours, a little blurred: (H, H, 3) float32."""
+    """`rgb` where `known`; elsewhere the nearest known colours, a little blurred: (H, W, 3) float32."""
     rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
     filled = rgb[rows, columns].astype(np.float32)
     return np.where(known[..., None], filled, cv2.GaussianBlur(filled, (0, 0), 2.5))

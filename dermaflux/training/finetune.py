@@ -3,14 +3,15 @@
 What is written is calibrated on the validation set and has the one form that `Classifier.load` reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DataLoaderConfiguration
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from sklearn.metrics import roc_auc_score
@@ -23,7 +24,8 @@ from dermaflux.classifier import BATCH, Classifier, create_model, gate_width
 from dermaflux.classifier_card import INTERPOLATIONS, LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.pixels import open_rgb, read_pixels
-from dermaflux.errors import DataError, ModelUnavailable
+from dermaflux.errors import DataError, InputError, ModelUnavailable
+from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.classifier import is_real
 from dermaflux.training.loop import fit, update
@@ -58,22 +60,30 @@ class FinetuneOptions:
 
 
 def finetune(
-    rows: Sequence[manifest.Row], validation: Sequence[manifest.Row], out: Path, options: FinetuneOptions
+    rows: Sequence[manifest.Row],
+    validation: Sequence[manifest.Row],
+    out: Path,
+    options: FinetuneOptions,
+    read: Callable[[Sequence[manifest.Row], int], torch.Tensor] = read_pixels,
 ) -> Classifier:
     """Train on `rows`, checkpointing to `out`, and write the folder `out/classifier`.
 
-    Raises DataError if a class is absent, ModelUnavailable if the network cannot be had.
+    read: as `read_pixels`, for a caller that trains on the same images again. Of several processes (accelerate launch,
+    torchrun) each takes its share of a batch, and the main one writes. Raises DataError if a class is absent,
+    InputError for a batch that cannot be shared, ModelUnavailable if the network cannot be had.
     """
     for name, some in (("training", rows), ("validation", validation)):
         for label in LABELS:
             if not any(row.label == label for row in some):
-                raise DataError(f"The {name} images hold none that is {label}.")
+                where = ", ".join(sorted({str(row.manifest) for row in some if row.manifest})) or "none"
+                raise DataError(f"The {len(some)} {name} images hold none that is {label}; manifests: {where}.")
     torch.manual_seed(options.seed)
     card, model = _network(rows, options)
     truth = torch.tensor([LABELS.index(row.label) for row in validation])
     seen = [open_rgb(row) for row in validation]
     bare = Classifier(model, card, torch.zeros(1), torch.eye(1))
-    _optimise(model, rows, bare.preprocess(seen), truth, card, out, options)
+    pixels = read(rows, card.image_size)
+    _optimise(model, pixels, rows, bare.preprocess(seen), truth, card, out, options)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.cpu().eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
     _, known = classifier.measure([open_rgb(row) for row in rows if is_real(row)] or seen)
@@ -82,7 +92,11 @@ def finetune(
     logits, features = classifier.measure(seen)
     classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(features), truth), 1)
     start = "from weights that timm publishes" if options.pretrained else "from scratch"
-    classifier.save(out / "classifier", readme(classifier.card, f"{options.arch}, fine-tuned on skin lesions", start))
+    processes = PartialState()
+    if processes.is_main_process:
+        text = readme(classifier.card, f"{options.arch}, fine-tuned on skin lesions", start)
+        classifier.save(out / "classifier", text)
+    processes.wait_for_everyone()
     return classifier
 
 
@@ -152,6 +166,7 @@ class _Best:
 
 def _optimise(
     model: nn.Module,
+    pixels: torch.Tensor,
     rows: Sequence[manifest.Row],
     tried: torch.Tensor,
     truth: torch.Tensor,
@@ -159,10 +174,17 @@ def _optimise(
     out: Path,
     options: FinetuneOptions,
 ) -> None:
-    """Train `model` in place; `tried`: the validation images (V, 3, S, S), preprocessed."""
-    accelerator = Accelerator(mixed_precision=options.precision)
+    """Train `model` in place on `pixels` (N, 3, S, S) uint8 of `rows`; `tried`: the validation images, preprocessed."""
+    accelerator = Accelerator(
+        mixed_precision=options.precision,
+        cpu=best_device() == "cpu",
+        dataloader_config=DataLoaderConfiguration(split_batches=True),  # the rate's schedule counts steps, not samples
+    )
+    shares, own = accelerator.num_processes, accelerator.process_index
+    if options.batch % shares:
+        raise InputError(f"A batch of {options.batch} images cannot be shared by {shares} processes; change --batch.")
     device, size = accelerator.device, card.image_size
-    pixels, labels = read_pixels(rows, size), torch.tensor([LABELS.index(row.label) for row in rows])
+    labels = torch.tensor([LABELS.index(row.label) for row in rows])
     members = [(labels == label).nonzero()[:, 0] for label in range(len(LABELS))]
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (card.mean, card.std))
     model.to(device, memory_format=torch.channels_last)
@@ -180,20 +202,24 @@ def _optimise(
             chosen = torch.stack([members[label][torch.randint(len(members[label]), ())] for label in y.tolist()])
         else:
             chosen = torch.randint(len(labels), (options.batch,))
+        chosen = chosen.chunk(shares)[own]
+        if own:
+            torch.manual_seed(torch.initial_seed() + (own << 40))  # other views than those of the first process
         views = augment(pixels[chosen], size) if options.augmented else pixels[chosen]
         x = ((views.to(device).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
             logits = wrapped(x).float()
         loss = F.cross_entropy(logits, labels[chosen].to(device))
         update(accelerator, loss, optimizer, schedule, parameters, average)
+        value = float(accelerator.reduce(loss.detach(), "mean"))
         if (i + 1) % options.check_every and i + 1 < options.steps:
-            return {"loss": loss.item()}
+            return {"loss": value}
         average.store(parameters)
         average.copy_to(parameters)
         auc = _auc(model, tried, truth, device)
         best.see(auc, model)
         average.restore(parameters)
-        return {"loss": loss.item(), "validation AUC": auc}
+        return {"loss": value, "validation AUC": auc}
 
     fit(
         accelerator,

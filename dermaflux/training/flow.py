@@ -166,9 +166,11 @@ class _Teacher:
 
 
 class Drawn(NamedTuple):
-    """What is drawn at random for the N samples of a step, by all processes alike: image, view, word: indices, (N,).
-    dropped: (N,) bool, whose caption is empty. noise: (N, T, D). t: (N,). scale: (N,), of the distilled guidance."""
+    """What is drawn at random for the N samples of a step, by all processes alike: bucket: the number of the one that
+    all are from, (N,); image, view, word: indices, (N,). dropped: (N,) bool, whose caption is empty. noise: (N, T, D).
+    t: (N,). scale: (N,), of the distilled guidance."""
 
+    bucket: torch.Tensor
     image: torch.Tensor
     view: torch.Tensor
     word: torch.Tensor
@@ -180,7 +182,7 @@ class Drawn(NamedTuple):
 
 class Noisy(NamedTuple):
     """A batch of B: x_t (B, T, D) between image and noise; t (B,); target: the velocity noise - x; tokens (B, L, E) and
-    pooled (B, P) of the captions; scale (B,)."""
+    pooled (B, P) of the captions; scale (B,); image_ids (T, 3): where each latent token lies."""
 
     x_t: torch.Tensor
     t: torch.Tensor
@@ -188,6 +190,7 @@ class Noisy(NamedTuple):
     tokens: torch.Tensor
     pooled: torch.Tensor
     scale: torch.Tensor
+    image_ids: torch.Tensor
 
 
 class Flow:
@@ -208,9 +211,11 @@ class Flow:
         self.transformer, self.teacher = transformer, teacher
         self.pairs, self.options, self.device = pairs, options, device
         self.shares, self.guided = shares, guided
-        side = int(pairs.latents.shape[2] ** 0.5)
-        self.image_ids = FluxPipeline._prepare_latent_image_ids(1, side, side, device, torch.float32)  # (T, 3)
-        self.text_ids = torch.zeros(pairs.tokens.shape[2], 3, device=device)
+        self.image_ids = [
+            FluxPipeline._prepare_latent_image_ids(1, *bucket.grid, device, torch.float32)  # (T, 3)
+            for bucket in pairs.buckets
+        ]
+        self.text_ids = torch.zeros(len(pairs.empty_tokens), 3, device=device)
 
     def times(self, count: int) -> torch.Tensor:
         """`count` places on the path, drawn at random: (count,), 0 is the image and 1 noise."""
@@ -219,25 +224,32 @@ class Flow:
 
     def draw(self, dropout: float) -> Drawn:
         """What a step needs of chance. dropout: the share of empty captions."""
-        n = self.options.batch * self.shares
-        images, views, words = self.pairs.latents.shape[0], self.pairs.latents.shape[1], self.pairs.tokens.shape[1]
-        image, view, word = (torch.randint(high, (n,)) for high in (images, views, words))
+        n, number = self.options.batch * self.shares, 0
+        if len(self.pairs.buckets) > 1:
+            number = int(torch.multinomial(torch.tensor(self.pairs.pictures, dtype=torch.float), 1))
+        bucket = self.pairs.buckets[number]
+        images, views, *shape = bucket.latents.shape
+        image, view, word = (torch.randint(high, (n,)) for high in (images, views, bucket.words.shape[1]))
         dropped = torch.rand(n) < dropout
-        noise = torch.randn(n, *self.pairs.latents.shape[2:], device=self.device)
+        noise = torch.randn(n, *shape, device=self.device)
         t = self.times(n)
         low, high = self.options.guidance
-        return Drawn(image, view, word, dropped, noise, t, low + (high - low) * torch.rand_like(t))
+        scale = low + (high - low) * torch.rand_like(t)
+        return Drawn(torch.full((n,), number), image, view, word, dropped, noise, t, scale)
 
     def noisy(self, drawn: Drawn, share: int) -> Noisy:
         """The batch of that number, of all that `drawn` holds."""
         n = self.options.batch
         own = Drawn(*(each[share * n : (share + 1) * n] for each in drawn))
-        x = self.pairs.latents[own.image, own.view].to(self.device, torch.float32)  # (B, T, D)
-        tokens = self.pairs.tokens[own.image, own.word].float()
-        pooled = self.pairs.pooled[own.image, own.word].float()
+        number = int(own.bucket[0])
+        bucket = self.pairs.buckets[number]
+        x = bucket.latents[own.image, own.view].to(self.device, torch.float32)  # (B, T, D)
+        words = bucket.words[own.image, own.word]
+        tokens, pooled = self.pairs.tokens[words,].float(), self.pairs.pooled[words,].float()
         tokens[own.dropped], pooled[own.dropped] = self.pairs.empty_tokens.float(), self.pairs.empty_pooled.float()
         x_t = (1 - own.t[:, None, None]) * x + own.t[:, None, None] * own.noise
-        return Noisy(x_t, own.t, own.noise - x, tokens.to(self.device), pooled.to(self.device), own.scale)
+        texts = tokens.to(self.device), pooled.to(self.device)
+        return Noisy(x_t, own.t, own.noise - x, *texts, own.scale, self.image_ids[number])
 
     def matching_loss(self, noisy: Noisy) -> torch.Tensor:
         """Mean squared error of the velocity, at guidance 1."""
@@ -267,6 +279,6 @@ class Flow:
             pooled_projections=noisy.pooled,
             encoder_hidden_states=noisy.tokens,
             txt_ids=self.text_ids,
-            img_ids=self.image_ids,
+            img_ids=noisy.image_ids,
             return_dict=False,
         )[0]

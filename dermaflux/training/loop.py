@@ -11,13 +11,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from tqdm import tqdm
 
-from dermaflux.errors import DermaFluxError
+from dermaflux.errors import DermaFluxError, first_line
 
 
 class TrainingDiverged(DermaFluxError, RuntimeError):
     """The loss, or its gradient, is no longer a number; the last checkpoint is kept."""
+
+
+class StateNotSaved(DermaFluxError, RuntimeError):
+    """A checkpoint could not be written; the one before is kept."""
 
 
 class _NotANumber(ArithmeticError):
@@ -43,7 +48,7 @@ def fit(
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
     Of several processes each calls `step`, which must give all of them the same values; the main one alone writes and
     samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. Raises TrainingDiverged if the
-    loss, or the gradient that `update` is given, is not finite.
+    loss, or the gradient that `update` is given, is not finite, and StateNotSaved if the disk is full.
     """
     out.mkdir(parents=True, exist_ok=True)
     start = _resume(accelerator, out)
@@ -59,7 +64,8 @@ def fit(
             if not all(map(math.isfinite, values.values())):
                 raise _NotANumber("the loss is not a number")
         except _NotANumber as error:
-            raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)}") from error
+            way_out = "Start again in another folder with a lower learning rate."
+            raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)} {way_out}") from error
         log.add(values)
         if main and (i + 1) % log_every == 0:
             bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
@@ -98,10 +104,18 @@ def _save(accelerator: Accelerator, out: Path, done: int) -> None:
     if main:
         shutil.rmtree(temporary, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(temporary))
+    try:
+        accelerator.save_state(str(temporary))
+        if main:
+            (temporary / "step").write_text(str(done))
+    except (OSError, RuntimeError, SafetensorError) as error:  # what each of the libraries below raises on a full disk
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StateNotSaved(
+            f"The state of {done} steps cannot be written to {out}: {first_line(error)}. {_last_good(out)} Make room, "
+            "and start the same command again."
+        ) from error
     accelerator.wait_for_everyone()
     if main:
-        (temporary / "step").write_text(str(done))
         final, old = out / "checkpoint", out / "checkpoint.old"
         shutil.rmtree(old, ignore_errors=True)
         if final.exists():
@@ -127,10 +141,8 @@ def _checkpoint(out: Path) -> Path | None:
 def _last_good(out: Path) -> str:
     folder = _checkpoint(out)
     if folder is None:
-        kept = "No state was saved before it."
-    else:
-        kept = f"The last good state, of {(folder / 'step').read_text()} steps, is {folder}."
-    return f"{kept} Start again in another folder with a lower learning rate."
+        return "No state was saved before it."
+    return f"The last good state, of {(folder / 'step').read_text()} steps, is {folder}."
 
 
 class _Log:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,9 +21,11 @@ from dermaflux.memory import WAYS, best_device
 from dermaflux.models import ModelSpec, find_model
 from dermaflux.training import lora
 from dermaflux.training.autoencoder import native_size
+from dermaflux.training.encoding import VIEWS, Part, Seen, encode
+from dermaflux.training.fitting import BUCKET, CROP, fitted
 from dermaflux.training.lora import LoraOptions
-from dermaflux.training.nano import CHANGED_FOR_LORA, CROP, Captioned, latents_of, real_images, square
-from dermaflux.training.pairs import VIEWS, Pairs, encode
+from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
+from dermaflux.training.pairs import Pairs
 from dermaflux.training.validation import Validation, sheets
 
 SIZE, LENGTH = 512, 512
@@ -36,7 +39,7 @@ LONGEST_WAIT = timedelta(days=2)
 class Material:
     """What is learned from: the train split of `manifests`.
 
-    size: px of a side; the smaller of 512 and the model's own if None. fit: crop or squeeze, see `nano.square`.
+    size: px of a side; the smaller of 512 and the model's own if None. fit: one of `fitting.FITS`.
     captions: from the manifest's column, or from measured appearance, in several wordings and with changed images
     beside; the column if it is filled and captions is None. teacher: a file for `Taef2.load`, which then gives latents.
     """
@@ -74,19 +77,21 @@ def train_lora(
     loaded = loading.load(spec, "cpu", "float32" if exact else "bf16")
     pipe, length = loaded.pipe, min(loaded.pipe.tokenizer_2.model_max_length, LENGTH)
     size = material.size or min(SIZE, native_size(pipe))
-    if size % (2 * pipe.vae_scale_factor):
-        raise InputError(f"--size must be a multiple of {2 * pipe.vae_scale_factor} px for this model, not {size}.")
+    multiple = 2 * pipe.vae_scale_factor
+    if size % multiple:
+        raise InputError(f"--size must be a multiple of {multiple} px for this model, not {size}.")
     for name in ("vae", "text_encoder", "text_encoder_2"):
         getattr(pipe, name).to(processes.device)
 
-    def make() -> Pairs:
-        views = dict(max_sequence_length=length, views=VIEWS, encoder=latents_of(material.teacher))
-        return encode(pipe, _images(material, rows, size, options.flow.seed), **views)
+    def make(seen: Seen) -> Iterator[Part]:
+        fit = partial(fitted, size=size, fit=material.fit, multiple=multiple)
+        images = _images(material, rows, fit, options.flow.seed)
+        return encode(pipe, images, max_sequence_length=length, encoder=latents_of(material.teacher), seen=seen)
 
     source = _source(material, size, length, loaded.hash, options.flow.seed)
     with processes.main_process_first():
         pairs = Pairs.cached(out / "pairs.safetensors", make, source)
-    if pairs.latents.shape[2] != (size // (2 * pipe.vae_scale_factor)) ** 2:
+    if material.fit != BUCKET and pairs.buckets[0].grid != (size // multiple,) * 2:
         raise InputError(
             f"{out / 'pairs.safetensors'} was made at another size than {size} px. Delete it, or give its."
         )
@@ -113,13 +118,13 @@ def _where_captions_are(rows: Sequence[manifest.Row]) -> str:
     return MANIFEST if any(row.values.get("caption") for row in rows) else APPEARANCE
 
 
-def _images(material: Material, rows: Sequence[manifest.Row], size: int, seed: int) -> Iterator[Captioned]:
+def _images(material: Material, rows: Sequence[manifest.Row], fit: Fit, seed: int) -> Iterator[Captioned]:
     if material.captions == APPEARANCE:
-        return real_images(material.manifests, seed, size, CHANGED_FOR_LORA, material.fit)
+        return real_images(material.manifests, seed, fit, CHANGED_FOR_LORA)
     for row in rows:
         if not (row.values.get("caption") or "").strip():
-            raise DataError(f"{row.path} has no caption. Fill the column first: python -m dermaflux caption MANIFEST.")
-    return ((square(open_rgb(row), size, material.fit), [row.values["caption"]]) for row in rows)
+            raise DataError(f"{row.place} has no caption. Fill the column first: python -m dermaflux caption MANIFEST.")
+    return ((fit(open_rgb(row)), [row.values["caption"]]) for row in rows)
 
 
 def _source(material: Material, size: int, length: int, base: str, seed: int) -> str:
@@ -136,7 +141,8 @@ def card(
 ) -> str:
     """A short model card. base: the hash of its weights."""
     flow = options.flow
-    images, views, words = pairs.latents.shape[0], pairs.latents.shape[1], pairs.tokens.shape[1]
+    images, words = sum(pairs.pictures) // VIEWS, pairs.buckets[0].words.shape[1]
+    fit = f"{size} px ({material.fit})" if material.fit != BUCKET else f"about {size} x {size} px, their aspect kept"
     batches = f"{flow.batch} images" if flow.accumulate == 1 else f"{flow.accumulate} x {flow.batch} images"
     start = f"gone on from {options.start}" if options.start else f"rank {options.rank}, alpha {options.alpha}"
     time = f"N({flow.time_mean:g}, {flow.time_spread:g})"
@@ -156,7 +162,7 @@ Its licence is bound by that of its base ({spec.licence}) and by those of the im
 |---|---|
 | base | {spec.title}, weights {base}{f", kept in {bits} bits" if bits else ""} |
 | adapter | {start} |
-| images | {images:,} of {sets}, {size} px ({material.fit}), each in {views} turns with {words} captions |
+| images | {images:,} of {sets}, {fit}, each in {VIEWS} turns with {words} captions |
 | captions | {"from the manifest" if material.captions == MANIFEST else "by measured appearance and diagnosis"} |
 | training | {flow.steps:,} steps of {batches} a process, learning rate {flow.learning_rate:g}, seed {flow.seed} |
 | loss | rectified flow; {flow.caption_dropout:.0%} empty captions; t: sigmoid of {time} |

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerFast, T5EncoderModel
 
 from dermaflux import phantom
@@ -24,8 +24,10 @@ from dermaflux.training import autoencoder, flow, text
 from dermaflux.training.autoencoder import NATIVE, native_size
 from dermaflux.training.changes import CHANGES
 from dermaflux.training.diffusion import NoisePredictor, losses_of
+from dermaflux.training.encoding import VIEWS, encode
+from dermaflux.training.fitting import fitted
 from dermaflux.training.flow import FlowOptions
-from dermaflux.training.pairs import VIEWS, Pairs, encode
+from dermaflux.training.pairs import Pairs
 from dermaflux.training.phantoms import workers
 from dermaflux.training.taef2 import Taef2
 from dermaflux.training.validation import Validation, sheets
@@ -52,10 +54,10 @@ CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 4
 FLOW = "flow"
 OBJECTIVES = {FLOW: FluxTransformer2DModel, "diffusion": NoisePredictor}
 """What the base learns: velocities, or as a baseline the noise."""
-CROP, SQUEEZE = FITS = "crop", "squeeze"
-"""How an image that is not square becomes one."""
 Captioned = tuple[np.ndarray, list[str]]
-"""An image (H, H, 3) uint8 RGB and its captions."""
+"""An image (H, W, 3) uint8 RGB and its captions."""
+Fit = Callable[[Image.Image], np.ndarray]
+"""How an image is made to fit the model: `fitting.fitted` with its options."""
 
 
 def train_base(
@@ -82,12 +84,13 @@ def train_base(
     else:
         transformer = OBJECTIVES[objective].from_pretrained(start / "transformer", dtype=torch.float32)
     pipe = assemble(vae, texts, transformer)
-    images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, NATIVE, CHANGED_FOR_BASE))
+    fit = partial(fitted, size=NATIVE)
+    images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, fit, CHANGED_FOR_BASE))
     length = pipe.tokenizer_2.model_max_length
     encoder = latents_of(teacher)
     pairs = Pairs.cached(
         out / "pairs.safetensors",
-        lambda: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder),
+        lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe), length, out / "samples")
     flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
@@ -132,31 +135,22 @@ def _phantom(seed: int) -> Captioned:
     return drawn.image, wordings(drawn.attributes, seed)
 
 
-def real_images(
-    manifests: Sequence[Path], seed: int, size: int, changed_every: int, fit: str = CROP
-) -> Iterator[Captioned]:
-    """The train split at `size` px, worded by measured appearance and diagnosis: each image as it is, and one in
-    `changed_every` changed as well, by each of CHANGES in turn, and worded by what it then shows."""
+def real_images(manifests: Sequence[Path], seed: int, fit: Fit, changed_every: int) -> Iterator[Captioned]:
+    """The train split, worded by measured appearance and diagnosis: each image as it is, and one in `changed_every`
+    changed as well, by each of CHANGES in turn, and worded by what it then shows."""
     rows = [row for path in manifests for row in manifest.read(path, "train")]
-    work = partial(_real, size=size, changed_every=changed_every, fit=fit)
+    work = partial(_real, fit=fit, changed_every=changed_every)
     with workers() as pool:
         yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))
 
 
-def _real(row: manifest.Row, seed: int, size: int, changed_every: int, fit: str = CROP) -> list[Captioned]:
-    rgb = square(open_rgb(row), size, fit)
+def _real(row: manifest.Row, seed: int, fit: Fit, changed_every: int) -> list[Captioned]:
+    rgb = fit(open_rgb(row))
     seen = [rgb]
     if seed % changed_every == 0:
         change = CHANGES[seed // changed_every % len(CHANGES)]
         seen.append(change(rgb, np.random.default_rng(seed)))
     return [(one, wordings(describe(one, row), 2 * seed + k)) for k, one in enumerate(seen)]
-
-
-def square(image: Image.Image, size: int, fit: str = CROP) -> np.ndarray:
-    """`image` as (size, size, 3) uint8: its middle, so that its aspect is kept, or all of it, squeezed."""
-    if fit == CROP:
-        return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS))
-    return np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
 
 
 def wordings(attributes: LesionAttributes, seed: int) -> list[str]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
+from dermaflux.errors import InputError
 from dermaflux.training.autoencoder import native_size
 from dermaflux.training.pairs import Pairs
 
@@ -31,11 +32,14 @@ def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
 
 @torch.inference_mode()
 def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path) -> None:
-    """Fit the linear map from a latent and its neighbours to a patch of RGB on 256 decoded images of `pairs`; writes
-    safetensors."""
-    chosen = torch.randperm(len(pairs.latents), generator=torch.Generator().manual_seed(0))[:256]
+    """Fit the linear map from a latent and its neighbours to a patch of RGB on 256 decoded squares of `pairs`; writes
+    safetensors. Raises InputError if there is no square."""
+    latents = next((bucket.latents for bucket in pairs.buckets if bucket.grid[0] == bucket.grid[1]), None)
+    if latents is None:
+        raise InputError("Previews are fitted to square images, and the pairs hold none.")
+    chosen = torch.randperm(latents.shape[0], generator=torch.Generator().manual_seed(0))[:256]
     latents = pipe._unpack_latents(
-        pairs.latents[chosen, 0].float(),
+        latents[chosen, torch.zeros_like(chosen)].float(),
         native_size(pipe),
         native_size(pipe),
         pipe.vae_scale_factor,

@@ -1,0 +1,137 @@
+"""Manifests that are wrong, images that cannot be read, a full disk: every verb says where, in a sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from dermaflux.cli import app
+from dermaflux.data import manifest
+
+VERBS = {
+    "data split": ["data", "split", "{}"],
+    "caption": ["caption", "{}"],
+    "train lora": ["train", "lora", "{}", "--base", "nano", "--out", "{out}"],
+    "train classifier": ["train", "classifier", "{}", "--val", "{}", "--out", "{out}"],
+    "evaluate classifier": ["evaluate", "classifier", "{}", "--split", "train"],
+}
+
+
+def run(verb: str, path: Path) -> Result:
+    given = [part.format(path, out=path.parent / "out") for part in VERBS[verb]]
+    return CliRunner().invoke(app, given)
+
+
+@pytest.fixture
+def images(tmp_path) -> list[str]:
+    """The lines of a manifest of twelve images, in `tmp_path`, half of them malignant."""
+    random = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(random.integers(0, 255, (48, 48, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    return ["file,label,split", *(f"{i}.png,{'benign' if i % 2 else 'malignant'},train" for i in range(12))]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("3.png,malignant,train", "line 14, column “file”: “3.png” is in line 5 too; leave one of them"),
+        ("/etc/a.png,benign,train", "line 14, column “file”: “/etc/a.png” must be a path inside the manifest's folder"),
+        ("../a.png,benign,train", "line 14, column “file”: “../a.png” must be a path inside"),
+        ("a/../../a.png,benign,train", "line 14, column “file”: “a/../../a.png” must be a path inside"),
+        (",benign,train", "line 14, column “file”: “.” must be a path inside"),
+        ("a.png,naevus,train", "line 14, column “label”: “naevus” is neither benign nor malignant"),
+        ("a.png", "line 14, column “label”: “None” is neither"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named_before_anything_is_done(verb, line, said, images, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join([*images, line]))
+    done = run(verb, path)
+    assert done.exit_code == 2 and f"{path}, {said}" in done.stderr.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"file,split\na.png,train\n", "line 1: the column “label” is missing"),
+        (b"", "line 1: the column “file” is missing"),
+        (b"\x89PNG\r\n\x1a\n\xff\xfe", "cannot be read as a CSV manifest"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(verb, content, said, tmp_path):
+    (tmp_path / "manifest.csv").write_bytes(content)
+    done = run(verb, tmp_path / "manifest.csv")
+    assert done.exit_code == 2 and f"{tmp_path / 'manifest.csv'}" in done.stderr and said in done.stderr
+
+
+@pytest.fixture
+def spoilt(images, tmp_path) -> Path:
+    """A manifest with a cut image, a text and no file at all in its midst."""
+    (tmp_path / "cut.png").write_bytes((tmp_path / "0.png").read_bytes()[:3000])
+    (tmp_path / "text.png").write_text("no image")
+    lines = [*images[:7], "cut.png,benign,train", "text.png,benign,train", "gone.png,benign,train", *images[7:]]
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    return tmp_path / "manifest.csv"
+
+
+def test_images_that_cannot_be_read_are_named_by_line_and_the_rest_is_captioned(spoilt):
+    done = run("caption", spoilt)
+    assert done.exit_code == 1
+    for line, name in ((8, "cut.png"), (9, "text.png"), (10, "gone.png")):
+        assert f"{spoilt}, line {line}: {name}: " in done.stderr
+    assert sum(bool(row.values["caption"]) for row in manifest.read(spoilt)) == 12
+
+
+@pytest.mark.parametrize("verb", ["train classifier", "evaluate classifier"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cut.png", "line 8: cut.png cannot be read as an image: "),
+        ("text.png", "line 8: text.png cannot be read as an image: it is none"),
+        ("gone.png", "line 8: gone.png: there is no such file"),
+    ],
+)
+def test_training_and_evaluation_stop_at_an_image_that_cannot_be_read(verb, name, said, spoilt):
+    lines = spoilt.read_text().splitlines()
+    spoilt.write_text("\n".join([*lines[:7], f"{name},benign,train", *lines[10:]]))
+    if verb == "train classifier":
+        spoilt.with_name("val.csv").write_text("file,label,split\n1.png,benign,val\n2.png,malignant,val")
+        quick = ["--arch", "resnet10t", *(f"--set={each}" for each in ("pretrained=0", "image_size=32"))]
+        out = str(spoilt.parent / "out")
+        given = ["train", "classifier", str(spoilt), "--val", str(spoilt.with_name("val.csv")), "--out", out, *quick]
+        done = CliRunner().invoke(app, given)
+    else:
+        done = run(verb, spoilt)
+    assert done.exit_code == 2 and f"{spoilt}, {said}" in done.stderr
+
+
+def test_a_class_that_a_split_lacks_is_said_by_check_and_split(images, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join([*images[:11], "11.png,benign,val"]))
+    done = CliRunner().invoke(app, ["data", "check", str(path), "--workers", "1"])
+    assert done.exit_code == 1 and "manifest.csv: no usable image of the split “val” is malignant." in done.stdout
+    few = [images[0], *(f"{i}.png,{'malignant' if i == 0 else 'benign'},train" for i in range(12))]
+    path.write_text("\n".join(few))
+    done = CliRunner().invoke(app, ["data", "split", str(path)])
+    assert done.exit_code == 0 and done.stdout.count("0 malignant") == 2
+    assert "is malignant; try another --seed or share." in done.stderr
+
+
+def test_a_full_disk_is_a_sentence_with_the_file_and_leaves_the_manifest_as_it_was(images, tmp_path):
+    """By a limit on the size of files, which fails where a full disk does."""
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join(images))
+    before, limit = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+        done = CliRunner().invoke(app, ["data", "split", str(path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert done.exit_code == 1 and done.stderr == f"{path} cannot be used: File too large.\n"
+    assert path.read_bytes() == before and not list(tmp_path.glob("*.part")) and not list(tmp_path.glob(".*"))
