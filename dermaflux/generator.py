@@ -1,12 +1,12 @@
 """Draw lesions: a FluxPipeline and its LoRA as a stream of previews and finished samples.
 
 The denoising loop is that of `FluxPipeline.__call__` (`FluxImg2ImgPipeline` where an image is varied), opened up so
-that each step yields. Conditioning has one row for a batch: an image has the same pixels alone or beside others.
+that each step yields. An image has the same pixels alone or beside others, unless the model is compiled.
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,13 +15,14 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from dermaflux import __version__, latents, lora, previews
+from dermaflux.conditioning import Prompt, joined, row_by_row
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.first_block_cache import FirstBlockCache
-from dermaflux.images import Provenance
 from dermaflux.lesion import LesionAttributes
-from dermaflux.loading import COMPILING, Loaded, load, not_compiled, out_of_memory
+from dermaflux.loading import COMPILING, Loaded, let_go, load, not_compiled, out_of_memory
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
+from dermaflux.provenance import SHARED, Provenance
 from dermaflux.schedule import flux_schedule
 
 CACHED_PROMPTS = 64
@@ -31,8 +32,7 @@ CACHED_PROMPTS = 64
 class Preview:
     """The estimate of the clean images after a step.
 
-    step: 1 to steps. seconds_left: estimate for the run. first, count: which images of the run are being drawn. images:
-    one for each of these.
+    step: 1 to steps. seconds_left: estimate for the run. first, count: which of its images these are.
     """
 
     step: int
@@ -62,9 +62,11 @@ class Generator:
         """adapter: what is known of the LoRA in use."""
         self.pipe, self.spec, self.model_hash = loaded.pipe, spec, loaded.hash
         self.adapter, self.plan, self._fused, self.compiled = loaded.adapter, loaded.plan, loaded.fused, loaded.compiled
+        if not self.compiled:
+            row_by_row(self.pipe.transformer)
         self._look = previews.choose(spec, self.pipe, self._device)
         self._cache: FirstBlockCache | None = None
-        self._prompts: dict[tuple[str, float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = {}
+        self._prompts: dict[tuple[str, float], Prompt] = {}
         self._busy, self._runs = threading.RLock(), 0
         self._strength: float | None = None
 
@@ -137,12 +139,25 @@ class Generator:
         `options.strength`. Closing the iterator ends the run within one step; samples already yielded stay good.
         Raises ModelUnavailable if memory runs out or the image is not a number.
         """
+        count = len(options.seeds)
+        yield from self._guarded((text,) * count, options, (attributes or LesionAttributes(),) * count, source)
+
+    def sample_each(
+        self, texts: Sequence[str], options: SamplingOptions, attributes: Sequence[LesionAttributes]
+    ) -> Iterator[Sample]:
+        """Draw one image of each caption of `texts`, from the seed of `options` in its place, without previews.
+
+        attributes: what was asked for in each place. Raises ModelUnavailable as `sample` does.
+        """
+        return self._guarded(texts, options, attributes, previewed=False)
+
+    def _guarded(self, *asked, previewed: bool = True) -> Iterator[Preview | Sample]:
         with self._busy:
             self._runs += 1
         try:
-            yield from self._run(text, options, attributes, source)
+            yield from self._run(*asked, previewed=previewed)
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
+            let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
         except RuntimeError as error:
             if self.compiled and (said := not_compiled(error)):
@@ -167,32 +182,21 @@ class Generator:
             provenance.caption, provenance.options(), attributes=provenance.attributes, source=source
         )
 
-    def _run(self, text, options, attributes, source) -> Iterator[Preview | Sample]:
-        prompt = self._encode(text, options.lora_strength)
+    def _run(self, texts, options, attributes, source=None, *, previewed) -> Iterator[Preview | Sample]:
         negative = self._encode(options.negative, options.lora_strength) if options.true_cfg > 1 else None
-        recipe = Provenance(
-            caption=text,
-            attributes=attributes or LesionAttributes(),
-            seed=options.seeds[0],
-            steps=options.steps,
-            guidance=options.guidance,
-            negative=options.negative,
-            true_cfg=options.true_cfg,
-            lora_strength=options.lora_strength,
-            size=options.size,
+        shared = {name: getattr(options, name) for name in SHARED} | dict(
             model=self.spec.name,
             model_hash=self.model_hash,
             lora=self.spec.lora.name if self.spec.lora else "",
             lora_hash=self.adapter.hash,
             version=__version__,
-            noise=options.noise,
             strength=options.strength if source else None,
             source=source[1] if source else None,
-            first_block_cache=options.first_block_cache,
         )
         batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on other images
         for first in range(0, len(options.seeds), batch):
             seeds = options.seeds[first : first + batch]
+            prompt = joined([self._encode(text, options.lora_strength) for text in texts[first : first + batch]])
             cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
             x = latents.noise(self.pipe, seeds, options, self._device)  # (B, T, D)
             scheduler = flux_schedule(self.pipe.scheduler, options.steps, x.shape[1], self._device)
@@ -205,12 +209,15 @@ class Generator:
                 velocity = self._velocity(x, t, prompt, negative, options, cache)
                 clean = x - sigmas[i] * velocity
                 x = scheduler.step(velocity, t, x, return_dict=False)[0]
+                if not previewed:
+                    continue
                 steps = len(sigmas) - 1
                 runs_left = (len(options.seeds) - first - 1) // batch
                 seconds = (time.perf_counter() - started) / (i + 1) * (steps - i - 1 + runs_left * steps)
                 yield Preview(i + 1, steps, seconds, first, len(seeds), self._previews(clean, options.size))
             for i, seed in enumerate(seeds):
-                yield Sample(first + i, self._decode(x[i : i + 1], options.size), replace(recipe, seed=seed))
+                recipe = Provenance(texts[first + i], attributes[first + i], seed, **shared)
+                yield Sample(first + i, self._decode(x[i : i + 1], options.size), recipe)
 
     @torch.inference_mode()
     def _encode(self, text: str, strength: float):

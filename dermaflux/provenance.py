@@ -32,6 +32,8 @@ _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyw
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
 _REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache")
+SHARED = ("steps", "negative", "size", "noise", *_REALS)
+"""The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
 _BROKEN = "The recipe in this image is damaged, so its settings cannot be restored."
 
@@ -93,7 +95,7 @@ class Provenance:
     def options(self) -> SamplingOptions:
         """The sampling options that draw this image."""
         varied = {} if self.strength is None else {"strength": self.strength}
-        shared = {name: getattr(self, name) for name in ("steps", "negative", "size", "noise", *_REALS)}
+        shared = {name: getattr(self, name) for name in SHARED}
         return SamplingOptions(seeds=(self.seed,), **shared, **varied)
 
     def to_json(self) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MANIFEST, REJECTED, REASONS = "manifest.csv", "rejected", "reasons.csv"
 COLUMNS = (*MANIFEST_COLUMNS, "licence")
 REWORDED_EVERY = 32
-"""So many seeds in a row share a wording: images with the same caption can be drawn as one batch."""
+"""So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
 _SETTINGS |= {"size": int, "noise": str, "first_block_cache": float}
@@ -197,29 +197,31 @@ def write_manifests(generator: "Generator", orders: Sequence[Order], out: Path) 
 def _draw(
     generator: "Generator", batch: list[Order], done: "_Folder", screens: Sequence["Screen"]
 ) -> Iterator[Outcome]:
-    from dermaflux.generator import Sample
-
     options = replace(batch[0].options, seeds=tuple(order.options.seeds[0] for order in batch))
+    texts, asked = [order.caption for order in batch], [order.attributes for order in batch]
     left = list(batch)
     try:
-        for item in generator.sample(batch[0].caption, options, attributes=batch[0].attributes):
-            if isinstance(item, Sample):
-                order = batch[item.index]
-                refused = next(filter(None, (one.refusal(item.image, order.attributes) for one in screens)), "")
-                done.add(order, item.image, item.provenance, refused)
-                for screen in () if refused else screens:
-                    screen.keep(item.image)
-                left.remove(order)
-                yield Outcome(order, refused=refused)
+        for sample in generator.sample_each(texts, options, asked):
+            order = batch[sample.index]
+            refused = next(filter(None, (one.refusal(sample.image, order.attributes) for one in screens)), "")
+            done.add(order, sample.image, sample.provenance, refused)
+            for screen in () if refused else screens:
+                screen.keep(sample.image)
+            left.remove(order)
+            yield Outcome(order, refused=refused)
     except DermaFluxError as error:
-        yield from (Outcome(order, error=error) for order in left)
+        if len(batch) == 1:
+            yield Outcome(batch[0], error=error)
+        else:  # what cannot be drawn does not keep the rest from being drawn
+            for order in left:
+                yield from _draw(generator, [order], done, screens)
 
 
 def _batches(orders: Sequence[Order]) -> Iterator[list[Order]]:
-    """Orders that differ in their seed only, at most MAX_IMAGES at a time."""
-    groups: dict[tuple, list[Order]] = {}
+    """Orders with the same options but for the seed, at most MAX_IMAGES at a time."""
+    groups: dict[SamplingOptions, list[Order]] = {}
     for order in orders:
-        groups.setdefault((order.caption, order.attributes, replace(order.options, seeds=(0,))), []).append(order)
+        groups.setdefault(replace(order.options, seeds=(0,)), []).append(order)
     for group in groups.values():
         for start in range(0, len(group), MAX_IMAGES):
             yield group[start : start + MAX_IMAGES]

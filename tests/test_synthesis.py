@@ -74,6 +74,17 @@ def test_an_image_is_the_same_whatever_else_is_drawn_with_it(tiny_generator, opt
     assert pixels(tmp_path / "nine")[name] == first
 
 
+def test_images_of_several_captions_drawn_at_once_are_those_drawn_alone(tiny_generator, options):
+    texts = ("A dark mole.", "A pale mole with 2 asymmetric axes.", "A dark mole.")
+    asked = replace(options, seeds=(4, 5, 6))
+    lesions = (LesionAttributes("benign"), LesionAttributes("malignant"), LesionAttributes())
+    together = list(tiny_generator.sample_each(texts, asked, lesions))
+    assert [sample.index for sample in together] == [0, 1, 2]
+    for text, lesion, seed, sample in zip(texts, lesions, asked.seeds, together, strict=True):
+        *_, alone = tiny_generator.sample(text, replace(asked, seeds=(seed,)), attributes=lesion)
+        assert np.array_equal(alone.image, sample.image) and alone.provenance == sample.provenance
+
+
 def test_an_interrupted_run_lists_what_is_finished_and_continues(tiny_generator, options, tmp_path):
     orders = synthesis.of_attributes((BENIGN, MALIGNANT), 4, options)
     run = synthesis.synthesise(tiny_generator, orders, tmp_path / "cut")

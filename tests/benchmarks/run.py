@@ -31,7 +31,7 @@ from dermaflux.caption import caption, read  # noqa: E402
 from dermaflux.classifier import Classifier  # noqa: E402
 from dermaflux.generator import Generator, Sample  # noqa: E402
 from dermaflux.lesion import plausible  # noqa: E402
-from dermaflux.models import MAX_IMAGES, SamplingOptions  # noqa: E402
+from dermaflux.models import MAX_IMAGES, MODELS, SamplingOptions  # noqa: E402
 from dermaflux.slot import Choice, GeneratorSlot  # noqa: E402
 
 STARTS, REPEATS, BATCH_REPEATS = 3, 7, 3
@@ -110,6 +110,13 @@ def drawing(generator: Generator) -> list[Row]:
     def together(i: int) -> None:
         run(range(i, i + MAX_IMAGES))
 
+    def bulk(i: int) -> None:
+        each(generator, range(i, i + MAX_IMAGES))
+
+    def singly(i: int) -> None:
+        for seed in range(i, i + MAX_IMAGES):
+            each(generator, [seed])
+
     def apart(i: int) -> None:
         for seed in range(i, i + MAX_IMAGES):
             run([seed])
@@ -121,31 +128,51 @@ def drawing(generator: Generator) -> list[Row]:
         Row("One image at default settings", statistics.median(whole), 3, "s"),
         Row("Stream with previews / bare `FluxPipeline` call", alternated(stream, bare, REPEATS), 1.10, "x"),
         Row("8 images in one run / eight runs", alternated(together, apart, BATCH_REPEATS), 0.7, "x"),
+        Row("8 captions at once, as in bulk / one at a time", alternated(bulk, singly, BATCH_REPEATS), 0.67, "x"),
     ]
 
 
-def exchanging(generator: Generator) -> list[Row]:
-    """Another LoRA beside another model, and a caption that was encoded before beside one that was not."""
-    spec, options = generator.spec, SamplingOptions.defaults(generator.spec, steps=1)
+def each(generator: Generator, seeds: Iterable[int]) -> list[Sample]:
+    """An image of another lesion for each of `seeds`, as bulk synthesis draws them."""
+    options, lesions = SamplingOptions.defaults(generator.spec, seeds=tuple(seeds)), [plausible(i) for i in seeds]
+    return list(generator.sample_each([caption(lesion) for lesion in lesions], options, lesions))
+
+
+def narrowing(generator: Generator) -> list[Row]:
+    """16-bit numbers beside 32-bit ones: time in bulk, and how far the images are apart."""
+    narrow = Generator.load("nano", memory="bf16")
+    short, whole = (lambda i, drawn=drawn: each(drawn, range(i, i + MAX_IMAGES)) for drawn in (narrow, generator))
+    pairs = zip(short(0), whole(0), strict=True)
+    apart = statistics.mean(np.abs(np.subtract(a.image, b.image, dtype=float)).mean() for a, b in pairs)
+    return [
+        Row("16 bits / 32 bits, 8 captions at once", alternated(short, whole, BATCH_REPEATS), None, "x"),
+        Row("16 bits: mean difference of the images, of 255 grey levels", apart, None, ""),
+    ]
+
+
+def exchanging(slot: GeneratorSlot, repeats: int = REPEATS) -> list[Row]:
+    """Another LoRA beside another model, and a caption that was encoded before beside one that was not.
+
+    slot: its model takes its own place, under another name.
+    """
+    choice, spec = slot.choice, slot.spec
+    options = SamplingOptions.defaults(spec, steps=1)
     other = replace(spec, lora=replace(spec.lora, name="again"))
-    slot = GeneratorSlot(Choice(spec), lambda choice: Generator.from_spec(choice.spec, "cpu", choice.memory))
-    slot()
-    switch = lambda i: slot.exchange(Choice(replace(spec, name=f"nano {i}")))
-    swap = lambda i: slot.exchange(Choice(replace(slot.spec, lora=(spec if i % 2 else other).lora)))
-    encode = lambda text: generator._encode(text, options.lora_strength)
-    encode(caption(plausible(0)))
-    known, texts = caption(plausible(0)), {i: caption(plausible(10 * i)) for i in range(FRESH, FRESH + REPEATS + 1)}
+    switch = lambda i: slot.exchange(replace(choice, spec=replace(spec, name=f"{spec.name} {i}")))
+    swap = lambda i: slot.exchange(replace(slot.choice, spec=replace(slot.spec, lora=(spec if i % 2 else other).lora)))
+    encode = lambda text: slot()._encode(text, options.lora_strength)
+    known, texts = caption(plausible(0)), {i: caption(plausible(10 * i)) for i in range(FRESH, FRESH + repeats + 1)}
     met, new = (lambda i: encode(known)), (lambda i: encode(texts[i]))
-    for action in (switch, swap):
+    for action in (switch, swap, met):
         action(0)
     return [
-        Row("Another model: release and load nano", median_seconds(switch, range(1, REPEATS + 1)), None, "s"),
-        Row("Another LoRA / another model", alternated(swap, switch, REPEATS), None, "x"),
-        Row("A caption met before / a new one, encoding", alternated(met, new, REPEATS), None, "x"),
+        Row("A caption met before / a new one, encoding", alternated(met, new, repeats), None, "x"),
+        Row(f"Another model: release and load {spec.name}", median_seconds(switch, range(1, repeats + 1)), None, "s"),
+        Row("Another LoRA / another model", alternated(swap, switch, repeats), None, "x"),
     ]
 
 
-def shortening(generator: Generator) -> Iterator[Row]:
+def shortening(generator: Generator, thresholds: Iterable[float] = THRESHOLDS, repeats: int = REPEATS) -> Iterator[Row]:
     """The first-block cache beside steps that are all computed in full: time, and how far the images are apart."""
 
     def drawn(i: int, threshold: float) -> np.ndarray:
@@ -153,11 +180,11 @@ def shortening(generator: Generator) -> Iterator[Row]:
         items = generator.sample(caption(plausible(i)), options)
         return np.stack([np.asarray(item.image, float) for item in items if isinstance(item, Sample)])
 
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         short, whole = (lambda i, t=threshold: drawn(i, t)), (lambda i: drawn(i, 0.0))
-        apart = statistics.mean(np.abs(short(i) - whole(i)).mean() for i in range(REPEATS))
+        apart = statistics.mean(np.abs(short(i) - whole(i)).mean() for i in range(repeats))
         title = f"First-block cache {threshold:g}"
-        yield Row(f"{title} / every step in full", alternated(short, whole, REPEATS), None, "x")
+        yield Row(f"{title} / every step in full", alternated(short, whole, repeats), None, "x")
         yield Row(f"{title}: mean difference of the images, of 255 grey levels", apart, None, "")
 
 
@@ -180,13 +207,13 @@ def reading() -> Row:
 
 
 @contextmanager
-def server() -> Iterator[tuple[subprocess.Popen, str, float]]:
-    """A running `python app.py`: its process, its address, and the seconds until its first answer."""
+def server(*flags: str) -> Iterator[tuple[subprocess.Popen, str, float]]:
+    """A running `python app.py` with `flags`: its process, its address, and the seconds until its first answer."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url, start = f"http://127.0.0.1:{port}/", time.perf_counter()
-    command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "app.py", "--host", "127.0.0.1", "--port", str(port), *flags]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not answers(url):
@@ -230,13 +257,16 @@ def serving() -> list[Row]:
 def main() -> None:
     """Measure everything and print the table."""
     start, memory = serving()
-    generator = Generator.load("nano", device="cpu")
+    spec = MODELS["nano"]
+    slot = GeneratorSlot(Choice(spec), lambda choice: Generator.from_spec(choice.spec, "cpu", choice.memory))
+    generator = slot()
     *_, drawn = generator.sample(caption(plausible(0)), SamplingOptions.defaults(generator.spec))
     rows = [
         start,
         *drawing(generator),
-        *exchanging(generator),
         *shortening(generator),
+        *exchanging(slot),
+        *narrowing(generator),
         judging(Classifier.load("nano"), drawn.image),
         reading(),
         memory,

@@ -1,0 +1,51 @@
+"""What the captions of a batch tell a transformer of FLUX.1: to each image the same, in bits, as if it were alone.
+
+A matrix product may round a row differently beside others. Of an image's tokens there are always many rows; of a
+caption's pooled embedding, and of what is made of it, there is one, and these are computed one at a time.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
+from torch import nn
+
+Prompt = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Token embeddings (B, L, D), pooled embeddings (B, P) and token positions (L, 3) of B captions, or one for all."""
+
+
+def joined(prompts: Sequence[Prompt]) -> Prompt:
+    """Those of the captions of a batch, each a Prompt of one; of one caption for all images, that one."""
+    first = prompts[0]
+    if all(prompt is first for prompt in prompts):
+        return first
+    tokens, pooled, positions = zip(*prompts, strict=True)
+    return torch.cat(tokens), torch.cat(pooled), positions[0]
+
+
+def row_by_row(transformer: nn.Module) -> None:
+    """Let `transformer` compute what depends on the pooled embedding alone one caption at a time."""
+    transformer.time_text_embed.forward = _each_caption(transformer.time_text_embed.forward)
+    for module in transformer.modules():
+        if isinstance(module, (AdaLayerNormZero, AdaLayerNormZeroSingle)):
+            module.forward = _each_image(lambda x, emb, forward=module.forward: forward(x, emb=emb))
+        elif isinstance(module, AdaLayerNormContinuous):
+            module.forward = _each_image(module.forward)
+
+
+def _each_caption(forward):
+    def embed(*given: torch.Tensor) -> torch.Tensor:
+        *times, pooled = given
+        return torch.cat([forward(*times, row) for row in pooled.split(1)])
+
+    return embed
+
+
+def _each_image(forward):
+    def normalise(x: torch.Tensor, emb: torch.Tensor):
+        if len(emb) == 1:
+            return forward(x, emb)
+        found = [forward(*rows) for rows in zip(x.split(1), emb.split(1), strict=True)]
+        return torch.cat(found) if torch.is_tensor(found[0]) else tuple(map(torch.cat, zip(*found, strict=True)))
+
+    return normalise
