@@ -8,6 +8,8 @@ import logging
 import signal
 import sys
 import threading
+from dataclasses import replace
+from functools import partial
 
 try:
     import spaces  # before torch, which it prepares
@@ -16,21 +18,28 @@ except ImportError:
 
 from dermaflux.errors import DermaFluxError, ModelUnavailable
 from dermaflux.feedback import dataset
+from dermaflux.memory import AUTO
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, check_login, from_env
 from dermaflux.slot import Choice, GeneratorSlot, once
 
+FLUX1 = 11.9e9
+"""Parameters of the transformer of FLUX.1."""
+
 log = logging.getLogger("dermaflux")
+
+ZERO_GPU = bool(spaces and spaces.config.Config.zero_gpu)
+"""Whether this is a Space that is lent a card for a call at a time."""
 
 
 def load_generator(settings: Settings, choice: Choice):
     """The generator of `choice` on the device that `settings` name. Raises ModelUnavailable."""
     from dermaflux.generator import Generator
 
-    compiled = settings.compile and not (spaces and spaces.config.Config.zero_gpu)
+    compiled = settings.compile and not ZERO_GPU
     generator = Generator.from_spec(choice.spec, settings.torch_device, choice.memory, compiled)
     if spaces and generator.pipe.device.type == "cuda":
-        generator.sample = with_lent_card(generator.sample)
+        generator.sample = with_lent_card(generator.sample, generator.pipe.transformer.num_parameters() / FLUX1)
     return generator
 
 
@@ -49,11 +58,14 @@ def fetch_generator(settings: Settings, choice: Choice, in_use):
     yield from downloads.fetching(choice.spec)
 
 
-def with_lent_card(sample):
-    """`sample` of a Generator, to be run where ZeroGPU lends a card; the same anywhere else."""
+def with_lent_card(sample, share: float = 1.0):
+    """`sample` of a Generator, to be run where ZeroGPU lends a card; the same anywhere else.
+
+    share: the size of its transformer as a share of that of FLUX.1.
+    """
     from dermaflux.ui.context import sentence
 
-    @spaces.GPU(duration=card_seconds)
+    @spaces.GPU(duration=partial(card_seconds, share))
     def drawn(text: str, options: SamplingOptions, **more):
         try:
             yield from sample(text, options, **more)
@@ -63,10 +75,18 @@ def with_lent_card(sample):
     return drawn
 
 
-def card_seconds(text: str, options: SamplingOptions, **_) -> int:
-    """For how long to ask for a card, generously for FLUX.1: a visitor pays for what is used, not for what is asked."""
+def card_seconds(share: float, text: str, options: SamplingOptions, **_) -> int:
+    """For how long to ask for a card, generously: a visitor pays for what is used, but is refused what is asked for if
+    it is more than what is left of the day's quota. share: see `with_lent_card`."""
     passes = len(options.seeds) * options.steps * (2 if options.true_cfg > 1 else 1)
-    return round(15 + passes * 0.4 * max(1, (options.size / 512) ** 2))
+    return round(15 + passes * max(0.02, 0.4 * share * max(1, (options.size / 512) ** 2)))
+
+
+def one_model_only(settings: Settings) -> Settings:
+    """`settings` for ZeroGPU, where nothing can be placed on a card once the page is served."""
+    if settings.models not in ("", AUTO) or settings.loras or settings.writer or settings.describer:
+        log.warning("ZeroGPU serves the one model: --models, --loras, --writer and --describer are not heeded.")
+    return replace(settings, models="", loras="", writer="", describer="")
 
 
 def load_classifier(settings: Settings):
@@ -78,10 +98,15 @@ def load_classifier(settings: Settings):
 
 def open_studies(settings: Settings):
     """The store of studies that `settings` name; where it is stands in the log. Raises InputError or DataError."""
+    from gradio.utils import get_space
+
+    from dermaflux.feedback import lasts
     from dermaflux.study.store import Store
 
     store = Store(settings.store)
     log.info("Studies are kept in %s", store.place)
+    if get_space() and "://" not in settings.store and not lasts(settings.store):
+        log.warning("A restart of the Space empties it; name a file on a mounted disk or a database by --studies.")
     return store
 
 
@@ -106,6 +131,7 @@ def main() -> None:
     try:
         settings = from_env()
         check_login(settings)
+        settings = one_model_only(settings) if ZERO_GPU else settings
     except DermaFluxError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
@@ -118,7 +144,7 @@ def main() -> None:
         lambda choice: fetch_generator(settings, choice, generator.loaded),
     )
     classifier = once(lambda: load_classifier(settings))
-    if spaces and spaces.config.Config.zero_gpu:
+    if ZERO_GPU:
         warm(generator)
     studies = once(lambda: open_studies(settings))
     ratings = once(lambda: open_ratings(settings)) if settings.ratings else None

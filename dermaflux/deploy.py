@@ -18,6 +18,7 @@ from dermaflux.feedback import dataset
 from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import MODELS, ModelSpec, find_model
 from dermaflux.settings import Settings, from_env
+from dermaflux.text_models import TEXT_MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("README.md", "LICENSE", "app.py", "requirements.txt", "dermaflux/**/*", "assets/**/*")
@@ -26,6 +27,7 @@ OAUTH = "hf_oauth: true"
 """The line of a Space's front matter by which the Hub lets it log visitors in."""
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 MAX_DESCRIPTION = 60
+PLAN = "Without a paid plan the Hub makes no new Spaces but two on ZeroGPU."
 LARGE, MOST = 10 * 2**20, 2**30
 """Bytes: above the first a file is stored as a large one; the second is what a Space's repository may hold."""
 HARDWARE: Mapping[str, memory.Free] = {
@@ -41,13 +43,19 @@ HARDWARE: Mapping[str, memory.Free] = {
     "a100-large": memory.Free(80, 142),
 }
 """The memory of a Space's hardware, card and machine, as its maker states it."""
+ZERO = "zero-a10g"
+"""What the Hub calls ZeroGPU: a card is lent for a call at a time."""
+ZERO_PYTHON, ZERO_TORCH = ("3.10", "3.12"), "torch>=2.8,<2.12"
+"""The versions that ZeroGPU lists, as of August 2026 (huggingface.co/docs/hub/spaces-zerogpu)."""
+FIXED = ("models", "loras", "writer", "describer")
+"""Settings that ask for models beside the one that is placed before a page on ZeroGPU is served."""
 
 
 @dataclass(frozen=True)
 class Deployment:
     """What is to be done, and what stands in the way. files: below the repository's root; bytes: their size;
-    variables: what the Space's page is set to; login: whether visitors log in with Hugging Face; secrets: names that
-    the Space's owner must set; notes: what to know."""
+    variables: what the Space's page is set to; requirements: lines for requirements.txt; login: whether visitors
+    log in with Hugging Face; secrets: names that the Space's owner must set; notes: what to know."""
 
     space: str
     hardware: str
@@ -56,6 +64,7 @@ class Deployment:
     files: tuple[str, ...]
     bytes: int
     variables: Mapping[str, str]
+    requirements: tuple[str, ...]
     login: bool
     secrets: tuple[str, ...]
     notes: tuple[str, ...]
@@ -67,6 +76,7 @@ class Deployment:
         yield f"Space {self.space} ({kind}) on {self.hardware}, serving the model {self.model}"
         yield f"{len(self.files)} files, {self.bytes / 2**20:.0f} MB"
         yield from (f"Variable: {name}={value}" for name, value in self.variables.items())
+        yield from (f"requirements.txt: {line}" for line in self.requirements)
         if self.login:
             yield f"README.md: {OAUTH}"
         for name in self.secrets:
@@ -98,10 +108,13 @@ def plan(
     sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
     large = [name for name, size in sizes.items() if size > LARGE]
     problems = [*_missing(root), *_front_matter(root / "README.md", root)]
+    if hardware == ZERO:
+        problems += _on_zero(settings, root / "README.md")
     if sum(sizes.values()) > MOST:
         problems.append(f"The files take {sum(sizes.values()) / 2**30:.1f} GB; a Space may hold 1 GB.")
     notes = [f"{len(large)} files over 10 MB are stored as large files: {', '.join(large)}"] if large else []
-    fits, does_not = _loading(spec, hardware)
+    way, does_not = _way(spec, hardware)
+    packages = [way.way.package] if way and way.way.package else []
     return Deployment(
         space=space,
         hardware=hardware,
@@ -110,9 +123,10 @@ def plan(
         files=tuple(sizes),
         bytes=sum(sizes.values()),
         variables=variables,
+        requirements=(*([ZERO_TORCH] if hardware == ZERO else []), *packages),
         login=bool(settings.login),
-        secrets=("HF_TOKEN",) if spec.gated or dataset(settings.feedback) else (),
-        notes=(*notes, *fits, *_licence(spec, private), *_keeping(settings)),
+        secrets=("HF_TOKEN",) if spec.gated or dataset(settings.feedback) or _gated_text(settings) else (),
+        notes=(PLAN, *notes, *_loading(way), *_licence(spec, private), *_keeping(settings)),
         problems=(*problems, *does_not),
     )
 
@@ -160,14 +174,25 @@ def _variable(text: str) -> tuple[str, str]:
 
 
 def _gathered(deployment: Deployment, root: Path, folder: Path) -> Path:
-    """Copy into `folder` what is to be sent; README.md asks for a login where there shall be one."""
+    """Copy into `folder` what is to be sent; README.md asks for a login where there shall be one, and requirements.txt
+    for what the hardware needs."""
     for name in deployment.files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, folder / name)
     if deployment.login:
         readme = folder / "README.md"
         readme.write_text(with_login(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    if deployment.requirements:
+        wanted = folder / "requirements.txt"
+        wanted.write_text(with_requirements(wanted.read_text("utf-8"), deployment.requirements), encoding="utf-8")
     return folder
+
+
+def with_requirements(text: str, added: Iterable[str]) -> str:
+    """The text of requirements.txt with the lines `added`, each in the place of what it says of the same package."""
+    names = {Requirement(line).name for line in added}
+    kept = [line for line in text.splitlines() if line.strip() and Requirement(line).name not in names]
+    return "\n".join((*kept, *added, ""))
 
 
 def with_login(readme: str) -> str:
@@ -192,7 +217,7 @@ def _refused(error: HfHubHTTPError, deployment: Deployment) -> str:
     if status in (401, 403):
         return f"The Hub does not let this token write to {deployment.space} ({status}). Take one that may write."
     if status == 402:
-        return f"The Hub asks for payment for {deployment.hardware} first (402)."
+        return f"The Hub asks for payment for {deployment.hardware} first (402), or for a paid plan: see its pricing."
     return f"The Hub answered {status}: {error.server_message or 'no reason given'}. What is uploaded stays; try again."
 
 
@@ -238,11 +263,28 @@ def _licence(spec: ModelSpec, private: bool) -> Iterator[str]:
         yield "A public Space lets others use the model; make sure that its licence allows what you do."
 
 
-def _loading(spec: ModelSpec, hardware: str) -> tuple[list[str], list[str]]:
-    """How the model would be loaded on `hardware`, as notes, or why not, as problems."""
+def _way(spec: ModelSpec, hardware: str) -> tuple[memory.Plan | None, list[str]]:
+    """How the model would be loaded on `hardware`, or why not, as problems."""
     try:
-        planned = memory.plan(spec, HARDWARE[hardware])
+        return memory.plan(spec, HARDWARE[hardware], installable=True), []
     except ModelUnavailable as error:
-        return [], [str(error)]
-    package = f" Add {planned.way.package} to requirements.txt for it." if planned.way.package else ""
-    return [f"Loaded as: {planned.sentence}{package}"], []
+        return None, [str(error)]
+
+
+def _loading(way: memory.Plan | None) -> Iterator[str]:
+    if way:
+        yield f"Loaded as: {way.sentence}"
+
+
+def _on_zero(settings: Settings, readme: Path) -> Iterator[str]:
+    """What ZeroGPU cannot do of what is asked for."""
+    head = (metadata_load(readme) if readme.is_file() else None) or {}
+    if not str(head.get("python_version", "")).startswith(ZERO_PYTHON):
+        yield f"README.md: ZeroGPU has Python {' and '.join(ZERO_PYTHON)}, not {head.get('python_version')}."
+    for name in FIXED:
+        if getattr(settings, name) not in ("", memory.AUTO):
+            yield f"--set {name}: on ZeroGPU the one model is placed before the page is served. Leave it out."
+
+
+def _gated_text(settings: Settings) -> bool:
+    return any(name in TEXT_MODELS for name in (settings.writer, settings.describer))

@@ -48,7 +48,9 @@ def fetch(spec: ModelSpec | TextModelSpec, files: Sequence[str] = PARTS, bar: ty
     try:
         return Path(snapshot_download(spec.source, allow_patterns=list(files), tqdm_class=bar))
     except HUB_ERRORS as error:
-        raise ModelUnavailable(f"{spec.title} could not be downloaded. {_way_out(spec, error)}") from error
+        size = spec.weights and spec.weights.total
+        said = _way_out(spec.source, spec.licence, size, error)
+        raise ModelUnavailable(f"{spec.title} could not be downloaded. {said}") from error
 
 
 def fetch_tiny_decoder(spec: ModelSpec) -> None:
@@ -72,9 +74,11 @@ def fetch_lora(spec: LoraSpec) -> Path:
     if path.suffix != ".safetensors" and not path.exists():
         return _download_lora(spec)
     if path.suffix != ".safetensors":
-        raise ModelUnavailable(f"The LoRA {spec.title} must be a .safetensors file; other formats can run code.")
+        raise ModelUnavailable(
+            f"The LoRA {spec.title} must be a .safetensors file; other formats can run code. Take its safetensors."
+        )
     if not path.exists():
-        raise ModelUnavailable(f"The LoRA {spec.title} was not found at {path}.")
+        raise ModelUnavailable(f"The LoRA {spec.title} was not found at {path}. Put it there, or name another.")
     return path
 
 
@@ -82,6 +86,8 @@ def _download_lora(spec: LoraSpec) -> Path:
     try:
         files = list_repo_files(spec.source)
         whole = [name for name in files if name.endswith(".safetensors")]
+        if not whole:
+            raise ModelUnavailable(f"The LoRA {spec.title} has no safetensors at {spec.source}. Name another.")
         name = next(
             (name for name in LORA_FILES if name in whole), min(whole, key=lambda name: (name.count("/"), name))
         )
@@ -89,31 +95,38 @@ def _download_lora(spec: LoraSpec) -> Path:
         if beside in files:
             hf_hub_download(spec.source, beside)
         return Path(hf_hub_download(spec.source, name))
-    except (*HUB_ERRORS, ValueError) as error:
+    except ModelUnavailable:
+        raise
+    except HFValidationError as error:
         raise ModelUnavailable(
-            f"The LoRA {spec.title} ({spec.source}) could not be downloaded. Check the name and the network."
+            f"There is no LoRA file {spec.source}, and the Hub has no such names. Give a .safetensors file, or "
+            "OWNER/NAME on the Hub."
         ) from error
+    except HUB_ERRORS as error:
+        said = _way_out(spec.source, spec.licence, spec.gigabytes, error)
+        raise ModelUnavailable(f"The LoRA {spec.title} could not be downloaded. {said}") from error
 
 
-def _way_out(spec: ModelSpec | TextModelSpec, error: Exception) -> str:
-    page = f"https://huggingface.co/{spec.source}"
+def _way_out(source: str, licence: str, gigabytes: float | None, error: Exception) -> str:
+    """What `error` means for the download of `source`, and what to do about it."""
+    page = f"https://huggingface.co/{source}"
     if isinstance(error, GatedRepoError) and not get_token():
-        return (
-            f"It is gated ({spec.licence}): accept its licence at {page} and set HF_TOKEN to a token of that account."
-        )
+        return f"It is gated ({licence}): accept its licence at {page} and set HF_TOKEN to a token of that account."
     if isinstance(error, GatedRepoError):
-        return (
-            f"It is gated ({spec.licence}), and the account of your token has no access: accept its licence at {page}."
-        )
+        return f"It is gated ({licence}), and the account of your token has no access: accept its licence at {page}."
     if isinstance(error, RepositoryNotFoundError):
-        return f"There is no such repository at {page}, or your token (HF_TOKEN) may not read it."
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+        return (
+            f"There is no such repository at {page}, or your token (HF_TOKEN) may not read it. Check the name, or take "
+            "a token that may."
+        )
+    unanswered = isinstance(error, TRANSPORT) and not isinstance(error, HfHubHTTPError)
+    if unanswered or isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
         return (
             "The Hub cannot be reached: the network is down or switched off (HF_HUB_OFFLINE), or the Hub is in "
             f"trouble. Start again later; {KEPT}."
         )
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
-        size = f" about {spec.weights.total:.0f} GB" if spec.weights else ""
+        size = f" about {gigabytes:.1f} GB" if gigabytes else ""
         return f"The disk is full. It needs{size} in the Hub's cache (HF_HOME). Free some and start again; {KEPT}."
     if isinstance(error, HfHubHTTPError):
         return f"The Hub answered {error.response.status_code}. Check HF_TOKEN and start again; {KEPT}."

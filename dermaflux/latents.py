@@ -9,18 +9,19 @@ from dermaflux.models import SamplingOptions
 
 
 def noise(pipe: FluxPipeline, seeds: tuple[int, ...], options: SamplingOptions, device: torch.device) -> torch.Tensor:
-    """Noise (B, T, D), each seed's from a generator of its own; see SamplingOptions."""
-    channels = pipe.transformer.config.in_channels // 4
-    side = options.size // (pipe.vae_scale_factor * 2) * 2
-    if options.noise == "authors":
-        where = dict(device=device, dtype=torch.bfloat16)
-        draw = lambda g: pipe._pack_latents(
-            torch.randn(1, channels, side, side, generator=g, **where), 1, channels, side, side
-        )
-    else:
-        where = dict(device="cpu")
-        draw = lambda g: torch.randn(1, (side // 2) ** 2, 4 * channels, generator=g)
-    drawn = [draw(torch.Generator(where["device"]).manual_seed(seed)) for seed in seeds]
+    """Noise (B, T, D), each seed's from a generator of its own, drawn in the packed shape; see SamplingOptions.
+
+    The demo of the method's authors (github.com/dermaflux/dermaflux, gradio_app.py) draws in that shape too, but at 16
+    bits by the generator of the card, whose numbers are others.
+    """
+    side = options.size // (pipe.vae_scale_factor * 2)
+    shape = (1, side**2, pipe.transformer.config.in_channels)
+    authors = options.noise == "authors"
+    where, dtype = (device, torch.bfloat16) if authors else (torch.device("cpu"), torch.float32)
+    drawn = [
+        torch.randn(shape, generator=torch.Generator(where).manual_seed(seed), device=where, dtype=dtype)
+        for seed in seeds
+    ]
     return torch.cat(drawn).to(device, pipe.transformer.dtype)
 
 

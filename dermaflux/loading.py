@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import subprocess
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool 
     except ModelUnavailable:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelUnavailable(f"{spec.title} cannot be loaded from {folder}: {first_line(error)}") from error
+        said = f"{spec.title} cannot be loaded from {folder}: {first_line(error).rstrip('.')}. {_mend(folder)}"
+        raise ModelUnavailable(said) from error
     pipe.set_progress_bar_config(disable=True)
     adapter, fused = lora.Attached(), None
     if spec.lora:
@@ -86,6 +88,7 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool 
         else:
             pipe.to(device)
     except torch.OutOfMemoryError as error:
+        let_go(error)
         raise ModelUnavailable(out_of_memory(plan, spec)) from error
     if compiled:
         log.info("%s", COMPILING)
@@ -96,8 +99,19 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool 
 def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:
     """What to tell who ran out of the card's memory."""
     less = memory.smaller(plan, spec)
-    way = f" Or start with --memory {less.way.name}, which takes about {less.card:.1f} GB." if less else ""
+    way = (
+        f" Or load the model anew with --memory {less.way.name}, or this way of keeping weights in the menu Model, "
+        f"which takes about {less.card:.1f} GB."
+        if less
+        else ""
+    )
     return f"The graphics card ran out of memory. Draw fewer images at once or a smaller size.{way}"
+
+
+def let_go(error: Exception) -> None:
+    """Give the card's memory back after `error`, whose traceback holds on to what was being computed."""
+    traceback.clear_frames(error.__traceback__)
+    torch.cuda.empty_cache()
 
 
 def not_compiled(error: RuntimeError) -> ModelUnavailable | None:
@@ -107,6 +121,14 @@ def not_compiled(error: RuntimeError) -> ModelUnavailable | None:
     if not isinstance(error, TorchDynamoException):
         return None
     return ModelUnavailable(f"The model could not be compiled: {first_line(error)}. Start again without --compile.")
+
+
+def _mend(folder: Path) -> str:
+    """What to do about a model in `folder` that cannot be loaded."""
+    fault = "A file may be missing, cut short or of another format than safetensors: "
+    if folder.parent.name == "snapshots":  # of the Hub's cache, where its files are links to those beside it
+        return f"{fault}delete {folder.parents[1]} and start again, so that it is fetched anew."
+    return f"{fault}copy the model there again."
 
 
 def fingerprint(folder: Path) -> str:

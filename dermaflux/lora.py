@@ -29,6 +29,8 @@ from dermaflux.models import LoraSpec
 COMPONENTS = ("transformer", "text_encoder", "text_encoder_2")
 TEXT_ENCODERS = COMPONENTS[1:]
 ADAPTER = "lesion"
+ANOTHER = "Choose a plain LoRA for this model, or none."
+AGAIN = "Fetch the file again, or choose another."
 
 Layers = dict[str, tuple[torch.Tensor, torch.Tensor]]
 """By the name of a layer: down (rank, in) and up (out, rank), the latter with alpha / rank in it."""
@@ -120,20 +122,22 @@ def convert(
     other = lora_keys.made_for(unused)
     if not any(component == "transformer" for component, *_ in pairs) and (other or not pairs):
         raise ModelUnavailable(
-            f"The LoRA {title} was made for {other}, not for FLUX.1, and cannot be applied."
+            f"The LoRA {title} was made for {other}, not for FLUX.1, and cannot be applied. {ANOTHER}"
             if other
-            else f"The LoRA {title} was made for another model: none of its tensors belongs to a layer of this one."
+            else f"The LoRA {title} was made for another model: none of its tensors belongs to a layer of this one. "
+            f"{ANOTHER}"
         )
     parts: dict[str, Layers] = {}
     for (component, name, layers), pair in pairs.items():
         if not {"down", "up"} <= pair.keys():
-            raise ModelUnavailable(f"The LoRA {title} is damaged: half of the pair for {name} is missing.")
+            raise ModelUnavailable(f"The LoRA {title} is damaged: half of the pair for {name} is missing. {AGAIN}")
         rank = len(pair["down"])
         alpha = float(pair["alpha"]) if "alpha" in pair else _alpha(metadata.get(component, {}), layers[0], rank)
         down, up = pair["down"].float(), pair["up"].float() * (alpha / rank)
         widths = [known[component][layer].out_features for layer in layers]
         if down.shape != (rank, known[component][layers[0]].in_features) or up.shape != (sum(widths), rank):
-            raise ModelUnavailable(f"The LoRA {title} was made for a model of another size: {name} does not fit.")
+            other = other or lora_keys.WIDTHS.get(down.shape[1], "a model of another size")
+            raise ModelUnavailable(f"The LoRA {title} was made for {other}: {name} does not fit this one. {ANOTHER}")
         rows = up.chunk(2)[::-1] if name == lora_keys.SWAPPED else up.split(widths)
         up = torch.cat(rows)
         found = parts.setdefault(component, {})
@@ -210,12 +214,16 @@ def _read(path: Path, spec: LoraSpec) -> tuple[dict[str, torch.Tensor], dict[str
             component, _, option = name.partition(".")
             metadata.setdefault(component, {})[option] = value
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        said = f"The LoRA {spec.title} is not a whole safetensors file, or what it notes of itself is damaged: {path}."
+        said = (
+            f"The LoRA {spec.title} is not a whole safetensors file, or what it notes of itself is damaged: {path}. "
+            f"{AGAIN}"
+        )
         raise ModelUnavailable(said) from error
     if not tensors:
-        raise ModelUnavailable(f"The LoRA {spec.title} holds no weights.")
+        raise ModelUnavailable(f"The LoRA {spec.title} holds no weights. {AGAIN}")
     options = {option for component in metadata.values() for option, value in component.items() if value}
     kinds = {kind for mark, kind in lora_keys.VARIANTS.items() if any(mark in key for key in (*tensors, *options))}
     if kinds:
-        raise ModelUnavailable(f"The LoRA {spec.title} is a {' and '.join(sorted(kinds))}, which is not supported.")
+        kind = " and ".join(sorted(kinds))
+        raise ModelUnavailable(f"The LoRA {spec.title} is a {kind}, which is not supported. {ANOTHER}")
     return tensors, metadata

@@ -93,6 +93,8 @@ OTHERS: Mapping[str, str] = {
 }
 """Signs of LoRAs that were made for other models."""
 
+WIDTHS: Mapping[int, str] = {6144: "FLUX.2"}
+"""The width of what goes into a layer, where a model with names like those of FLUX.1 is known by it."""
 
 VARIANTS: Mapping[str, str] = {
     "dora_scale": "DoRA",

@@ -43,10 +43,10 @@ class Way:
 WAYS: Mapping[str, Way] = {
     way.name: way
     for way in (
-        Way("bf16", "16 bits on the card", 16),
+        Way("bf16", "16 bits", 16),
         Way("bf16-offload", "16 bits, each part on the card while it works", 16, True),
-        Way("int8", "8 bits on the card", 8, package="torchao"),
-        Way("int4", "4 bits on the card", 4, package="bitsandbytes"),
+        Way("int8", "8 bits", 8, package="torchao"),
+        Way("int4", "4 bits", 4, package="bitsandbytes"),
         Way("int8-offload", "8 bits, each part on the card while it works", 8, True, "torchao"),
         Way("int4-offload", "4 bits, each part on the card while it works", 4, True, "bitsandbytes"),
         Way("float32", "32 bits, without a card", 32),
@@ -54,6 +54,11 @@ WAYS: Mapping[str, Way] = {
 }
 """In the order of preference: exact before small, small before slow."""
 AUTO = "auto"
+CONTAINERS = (
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+"""Files of a container's control group: its limit, what it takes, and what of that are files kept in memory."""
 MEASURED: Mapping[str, float] = {
     "bf16": 36.2,
     "bf16-offload": 23.3,
@@ -83,7 +88,7 @@ class Free:
         """What is free for `device`. Raises ModelUnavailable if there is no such device."""
         import torch
 
-        ram = psutil.virtual_memory().available / GB
+        ram = free_ram()
         try:
             if torch.device(device).type == "cuda":
                 where = torch.device(device)
@@ -92,6 +97,23 @@ class Free:
         except (RuntimeError, AssertionError) as error:
             raise ModelUnavailable(f"The device “{device[:40]}” cannot be used here. Choose cpu, or auto.") from error
         return cls(None if device == "cpu" else ram, ram)
+
+
+def free_ram(groups: Path = Path("/sys/fs/cgroup")) -> float:
+    """The memory that this process may still take, GB: what is free, and in a container no more than is left to it.
+
+    groups: where the kernel tells the limit and use of a container, by the names of either version of control groups.
+    """
+    free = psutil.virtual_memory().available
+    for limit, used, stat in CONTAINERS:
+        try:
+            most, taken = (int((groups / name).read_text()) for name in (limit, used))
+            kept = dict(line.split() for line in (groups / stat).read_text().splitlines())
+        except (OSError, ValueError):  # there is no such container, or no limit
+            continue
+        files = sum(int(kept.get(name, 0)) for name in ("inactive_file", "active_file"))  # given up when asked for
+        free = min(free, most - taken + files)
+    return max(free, 0) / GB
 
 
 def best_device() -> str:
@@ -120,8 +142,10 @@ class Plan:
         return f"{self.way.title[0].upper()}{self.way.title[1:]}: about {where}{self.ram:.1f} GB of memory."
 
 
-def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
+def plan(spec: ModelSpec, free: Free, asked: str = AUTO, installable: bool = False) -> Plan:
     """The best way to load the model of `spec` into what is `free`, or the way called `asked`, fit or not.
+
+    installable: packages that a way needs count as installed, for a machine that is yet to be set up.
 
     Raises InputError for an unknown way, and ModelUnavailable where no way fits, or for want of a package or a card.
     """
@@ -134,7 +158,8 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO) -> Plan:
         if way.offload and free.card is None:
             raise ModelUnavailable(f"The memory plan {way.name} needs a graphics card; there is none.")
         return _expected(spec, way)
-    plans = [_expected(spec, way) for way in WAYS.values() if _possible(way, free)]
+    ways = [way for way in WAYS.values() if (installable or _installed(way)) and _for(way, free)]
+    plans = [_expected(spec, way) for way in ways]
     if best := next((one for one in plans if one.fits(free)), None):
         return best
     raise ModelUnavailable(_too_large(spec, free))
@@ -173,8 +198,9 @@ def weights_of(folder: Path) -> Weights:
     return Weights(**sizes)
 
 
-def _possible(way: Way, free: Free) -> bool:
-    return _installed(way) and (way.name == "float32") == (free.card is None)
+def _for(way: Way, free: Free) -> bool:
+    """Whether a way is one for a machine with a card, or without, as that which is `free`."""
+    return (way.name == "float32") == (free.card is None)
 
 
 def _installed(way: Way) -> bool:

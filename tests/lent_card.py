@@ -54,7 +54,9 @@ def work(task, sent, answers, stopped):
 
 
 asked, processes = [], []
-sys.modules["spaces"] = types.SimpleNamespace(GPU=GPU, config=types.SimpleNamespace(Config=types.SimpleNamespace()))
+sys.modules["spaces"] = types.SimpleNamespace(
+    GPU=GPU, config=types.SimpleNamespace(Config=types.SimpleNamespace(zero_gpu=True))
+)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import app  # noqa: E402

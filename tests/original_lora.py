@@ -1,7 +1,12 @@
 """LoRAs in the names of the original FLUX.1 code, and what they do to weights, merged by hand."""
 
+from pathlib import Path
+
 import torch
 from diffusers import FluxTransformer2DModel
+from safetensors.torch import save_file
+
+from dermaflux.models import LoraSpec
 
 DOUBLE = {
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
@@ -97,3 +102,37 @@ def merge(transformer: FluxTransformer2DModel, some: Pairs, scale: float) -> Non
 def merge_encoder(model: torch.nn.Module, some: Pairs, scale: float) -> None:
     for name, (down, up) in some.items():
         model.get_submodule(name).weight += scale * up @ down
+
+
+def dotted(some: Pairs) -> dict[str, torch.Tensor]:
+    """The pairs by the original names."""
+    return {
+        f"diffusion_model.{name}.lora_{half}.weight": tensor
+        for name, pair in some.items()
+        for half, tensor in zip("AB", pair, strict=True)
+    }
+
+
+def written(folder: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> LoraSpec:
+    """The LoRA in a file with `tensors`."""
+    path = folder / "some.safetensors"
+    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata)
+    return LoraSpec("some", "Some LoRA", str(path), "none")
+
+
+@torch.inference_mode()
+def velocity(transformer) -> torch.Tensor:
+    """What a transformer answers to inputs that are always the same."""
+    config, generator = transformer.config, torch.Generator().manual_seed(0)
+    random = lambda *shape: torch.randn(shape, generator=generator)
+    ids = torch.zeros(4, 3)
+    ids[:, 1] = torch.arange(4)
+    return transformer(
+        hidden_states=random(1, 4, config.in_channels),
+        encoder_hidden_states=random(1, 3, config.joint_attention_dim),
+        pooled_projections=random(1, config.pooled_projection_dim),
+        timestep=torch.tensor([0.4]),
+        guidance=torch.tensor([3.0]),
+        img_ids=ids,
+        txt_ids=torch.zeros(3, 3),
+    ).sample

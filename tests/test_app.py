@@ -39,12 +39,15 @@ def test_what_goes_wrong_there_reaches_the_visitor_as_a_sentence(seen):
 
 
 def test_a_card_is_asked_for_by_steps_count_and_size():
-    seconds = lambda **changes: app.card_seconds("", SamplingOptions(**dict(steps=20, size=512) | changes))
+    seconds = lambda share=1.0, **changes: app.card_seconds(
+        share, "", SamplingOptions(**dict(steps=20, size=512) | changes)
+    )
     assert seconds() < 60
     assert seconds(steps=40) > seconds()
     assert seconds(seeds=(1, 2)) > seconds()
     assert seconds(size=1024) > seconds()
     assert seconds(true_cfg=2.0) > seconds()
+    assert seconds(share=0.001, seeds=tuple(range(8))) < 20, "a small model must not use up a visitor's day"
 
 
 def test_without_the_package_of_spaces_the_front_door_is_the_same():

@@ -41,7 +41,7 @@ def root(tmp_path):
         "README.md": README,
         "LICENSE": "free",
         "app.py": "print()",
-        "requirements.txt": "gradio>=6.31,<7\ntorch",
+        "requirements.txt": "gradio>=6.31,<7\ntorch>=2.8",
         "dermaflux/__init__.py": "",
         "dermaflux/ui/style.css": "a {}",
         "dermaflux/__pycache__/x.pyc": "no",
@@ -181,6 +181,40 @@ def test_a_gated_model_names_its_secret_licence_and_memory(root):
     assert "non-commercial" in lines and "36.2 GB on the card" in lines and "public Space" in lines
     small = deploy.plan("o/n", "cpu-basic", "flux1-dev", private=True, root=root)
     assert "does not fit" in small.problems[0]
+
+
+def test_on_zerogpu_the_versions_that_it_has_are_asked_for(hub, root):
+    planned = deploy.plan("o/n", "zero-a10g", "flux1-dev", private=False, root=root)
+    assert not planned.problems and "requirements.txt: torch>=2.8,<2.12" in planned.lines()
+    deploy.run(planned, api(hub), root)
+    sent = hub.RequestHandlerClass.files["requirements.txt"].decode()
+    assert sent == "gradio>=6.31,<7\ntorch>=2.8,<2.12\n"
+    (root / "README.md").write_text(README.replace('"3.12"', '"3.13"'))
+    assert "ZeroGPU has Python 3.10 and 3.12" in deploy.plan("o/n", "zero-a10g", "nano", False, root=root).problems[0]
+    assert not deploy.plan("o/n", "cpu-basic", "nano", False, root=root).problems
+
+
+@pytest.mark.parametrize("given", ["models=nano", "loras=o/lora", "writer=o/llama", "describer=o/llama"])
+def test_on_zerogpu_more_models_than_one_are_refused(root, given):
+    said = f"--set {given.split('=')[0]}: on ZeroGPU the one model is placed before the page is served. Leave it out."
+    planned = deploy.plan("o/n", "zero-a10g", "flux1-dev", private=False, others=[given], root=root)
+    assert planned.problems == (said,)
+    assert not deploy.plan("o/n", "a100-large", "flux1-dev", private=False, others=[given], root=root).problems
+
+
+def test_a_package_for_fewer_bits_is_asked_for_where_only_so_the_model_fits(hub, root, monkeypatch):
+    monkeypatch.setattr(deploy.memory, "_installed", lambda way: not way.package)
+    monkeypatch.setitem(deploy.HARDWARE, "t4-medium", deploy.memory.Free(16, 40))
+    planned = deploy.plan("o/n", "t4-medium", "flux1-dev", private=True, root=root)
+    assert planned.requirements == ("torchao",) and not planned.problems
+    deploy.run(planned, api(hub), root)
+    assert hub.RequestHandlerClass.files["requirements.txt"].decode() == "gradio>=6.31,<7\ntorch>=2.8\ntorchao\n"
+
+
+def test_a_gated_llama_names_its_secret(root):
+    given = ["writer=meta-llama/Llama-3.2-3B-Instruct"]
+    assert deploy.plan("o/n", "a100-large", "nano", False, others=given, root=root).secrets == ("HF_TOKEN",)
+    assert not deploy.plan("o/n", "a100-large", "nano", False, others=["writer=o/llama"], root=root).secrets
 
 
 @pytest.mark.parametrize(

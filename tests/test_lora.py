@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from diffusers import FluxTransformer2DModel
+from original_lora import dotted, velocity, written
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -18,30 +19,6 @@ from dermaflux.models import LoraSpec, SamplingOptions
 
 RANK, ALPHA = 2, 1.0
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
-
-
-def written(folder, tensors, metadata=None) -> LoraSpec:
-    path = folder / "some.safetensors"
-    save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, path, metadata)
-    return LoraSpec("some", "Some LoRA", str(path), "none")
-
-
-@torch.inference_mode()
-def velocity(transformer) -> torch.Tensor:
-    """What a transformer answers to inputs that are always the same."""
-    config, generator = transformer.config, torch.Generator().manual_seed(0)
-    random = lambda *shape: torch.randn(shape, generator=generator)
-    ids = torch.zeros(4, 3)
-    ids[:, 1] = torch.arange(4)
-    return transformer(
-        hidden_states=random(1, 4, config.in_channels),
-        encoder_hidden_states=random(1, 3, config.joint_attention_dim),
-        pooled_projections=random(1, config.pooled_projection_dim),
-        timestep=torch.tensor([0.4]),
-        guidance=torch.tensor([3.0]),
-        img_ids=ids,
-        txt_ids=torch.zeros(3, 3),
-    ).sample
 
 
 @torch.inference_mode()
@@ -100,14 +77,6 @@ def test_every_family_of_keys_at_flux_widths_equals_weights_merged_by_hand(tmp_p
     for ours, by_hand, before in zip(adapted, merged, base, strict=True):
         assert apart(before, by_hand) > 1e-2
         assert apart(ours, by_hand) < 1e-4
-
-
-def dotted(some):
-    return {
-        f"diffusion_model.{name}.lora_{half}.weight": tensor
-        for name, pair in some.items()
-        for half, tensor in zip("AB", pair, strict=True)
-    }
 
 
 def test_the_original_names_with_dots_are_read_as_well(pipe, tmp_path):
@@ -169,70 +138,6 @@ def test_tensors_that_fit_no_layer_are_named(pipe, tmp_path):
     assert set(attached.unused) == strange
     assert "3 tensors of the LoRA fit no layer" in attached.warning and "norm.scale" in attached.warning
     assert not lora.Attached().warning
-
-
-@pytest.mark.parametrize(
-    ("key", "model"),
-    [
-        ("lora_unet_down_blocks_1_attentions_0_proj_in", "Stable Diffusion or SDXL"),
-        ("lora_te2_text_model_encoder_layers_0_mlp_fc1", "SDXL"),
-        ("transformer.single_transformer_blocks.0.attn.to_qkv_mlp_proj", "FLUX.2"),
-        ("lora_unet_joint_blocks_0_x_block_attn_qkv", "Stable Diffusion 3"),
-        ("diffusion_model.blocks.0.cross_attn.k", "Wan"),
-        ("a.b.c", "another model"),
-    ],
-)
-def test_a_lora_for_another_architecture_is_recognised_and_refused(pipe, tmp_path, key, model):
-    before = velocity(pipe.transformer)
-    tensors = {f"{key}.lora_down.weight": torch.ones(2, 8), f"{key}.lora_up.weight": torch.ones(8, 2)}
-    with pytest.raises(ModelUnavailable, match=model):
-        lora.attach(pipe, written(tmp_path, tensors))
-    assert torch.equal(velocity(pipe.transformer), before)
-
-
-def test_a_lora_of_sdxl_is_refused_though_it_has_a_text_encoder_in_common(pipe, tmp_path):
-    tensors = original_lora.kohya(original_lora.encoder_pairs(pipe.text_encoder, RANK), "lora_te1_text_model_", ALPHA)
-    key = "lora_unet_input_blocks_4_1_proj_in"
-    tensors |= {f"{key}.lora_down.weight": torch.ones(2, 8), f"{key}.lora_up.weight": torch.ones(8, 2)}
-    with pytest.raises(ModelUnavailable, match="made for Stable Diffusion or SDXL"):
-        lora.attach(pipe, written(tmp_path, tensors))
-
-
-def test_a_lora_of_another_width_is_refused(pipe, tmp_path):
-    key = "lora_unet_double_blocks_0_img_attn_qkv"
-    tensors = {f"{key}.lora_down.weight": torch.ones(2, 6144), f"{key}.lora_up.weight": torch.ones(3 * 6144, 2)}
-    with pytest.raises(ModelUnavailable, match="another size"):
-        lora.attach(pipe, written(tmp_path, tensors))
-
-
-def test_half_a_pair_is_refused(pipe, tmp_path):
-    tensors = original_lora.kohya(original_lora.pairs(pipe.transformer, RANK), "lora_unet_", ALPHA)
-    del tensors["lora_unet_img_in.lora_up.weight"]
-    with pytest.raises(ModelUnavailable, match="half of the pair for img_in"):
-        lora.attach(pipe, written(tmp_path, tensors))
-
-
-@pytest.mark.parametrize(("option", "kind"), [("use_dora", "DoRA"), ("use_rslora", "rank-stabilised")])
-def test_variants_that_a_plain_sum_would_get_wrong_are_refused_by_what_they_note(pipe, tmp_path, option, kind):
-    tensors = dotted(original_lora.pairs(pipe.transformer, RANK))
-    notes = {"lora_adapter_metadata": json.dumps({f"transformer.{option}": True})}
-    with pytest.raises(ModelUnavailable, match=f"{kind}.* not supported"):
-        lora.attach(pipe, written(tmp_path, tensors, notes))
-
-
-@pytest.mark.parametrize(
-    ("key", "kind"),
-    [
-        ("lora_unet_img_in.dora_scale", "DoRA"),
-        ("transformer.x_embedder.lora_magnitude_vector", "DoRA"),
-        ("lycoris_x_embedder.lokr_w1", "LoKr"),
-        ("lora_unet_img_in.hada_w1_a", "LoHa"),
-    ],
-)
-def test_variants_are_refused_by_their_tensors(pipe, tmp_path, key, kind):
-    tensors = dotted(original_lora.pairs(pipe.transformer, RANK)) | {key: torch.ones(4)}
-    with pytest.raises(ModelUnavailable, match=f"is a {kind}, which is not supported"):
-        lora.attach(pipe, written(tmp_path, tensors))
 
 
 def test_a_layer_that_a_file_holds_under_two_names_is_changed_once_and_named(pipe, tmp_path):

@@ -1,6 +1,7 @@
 """From free memory to a way of loading a model that fits, or a sentence that none does."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -87,6 +88,18 @@ def test_the_outlook_says_how_a_model_would_be_loaded_or_why_not():
     assert "does not fit" in memory.outlook(FLUX, Free(None, 8))
 
 
+@pytest.mark.parametrize(("limit", "used", "stat"), memory.CONTAINERS)
+def test_a_container_has_no_more_memory_than_is_left_to_it(tmp_path, monkeypatch, limit, used, stat):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=100 * memory.GB))
+    assert memory.free_ram(tmp_path) == 100
+    (tmp_path / limit).parent.mkdir(exist_ok=True)
+    (tmp_path / used).write_text(str(5 * memory.GB))
+    (tmp_path / stat).write_text(f"anon 7\ninactive_file {memory.GB}\nactive_file {memory.GB}\n")
+    for text, left in ((str(16 * memory.GB), 13), (str(2**63 - 4096), 100), ("max", 100), (str(memory.GB), 0)):
+        (tmp_path / limit).write_text(text + "\n")
+        assert memory.free_ram(tmp_path) == left
+
+
 def test_an_unknown_way_is_refused():
     with pytest.raises(InputError, match="bf16-offload"):
         plan(FLUX, Free(24, 64), "int2")
@@ -99,6 +112,7 @@ def test_ways_whose_package_is_missing_are_passed_over_and_named(monkeypatch):
     with pytest.raises(ModelUnavailable, match="pip install torchao"):
         plan(FLUX, Free(16, 64), "int8")
     assert plan(FLUX, Free(48, 64)).way.name == "bf16"
+    assert plan(FLUX, Free(16, 64), installable=True).way.name == "int8-offload"
 
 
 def test_a_smaller_way_takes_less_and_the_smallest_has_none():

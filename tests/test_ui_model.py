@@ -8,7 +8,7 @@ import pytest
 
 from dermaflux.errors import InputError, ModelUnavailable
 from dermaflux.memory import AUTO
-from dermaflux.models import MODELS
+from dermaflux.models import MODELS, LoraSpec
 from dermaflux.settings import Settings
 from dermaflux.slot import Choice, GeneratorSlot
 from dermaflux.ui import model
@@ -65,6 +65,16 @@ def test_paths_on_the_machine_are_not_shown(tmp_path):
     assert "mine.safetensors" in said and "secret" not in said
     folder = replace(MODELS["flux1-dev"], source=str(tmp_path))
     assert "href" in model.facts(MODELS["flux1-dev"]) and "href" not in model.facts(folder)
+
+
+def test_the_download_is_that_of_the_model_and_of_its_lora(tmp_path):
+    dev, schnell, nano = (MODELS[name] for name in ("flux1-dev", "flux1-schnell", "nano"))
+    assert model.download(dev) == "about 32.1 GB with the LoRA, once"
+    assert model.download(replace(dev, lora=None)) == model.download(schnell) == "about 31.5 GB, once"
+    elsewhere = LoraSpec.at("owner/lora")
+    assert model.download(replace(schnell, lora=elsewhere)) == "about 31.5 GB and the LoRA, once"
+    assert model.download(replace(nano, lora=elsewhere)) == "the LoRA, once"
+    assert model.download(nano) == model.download(replace(nano, lora=LoraSpec.at(str(tmp_path)))) == "none"
 
 
 def test_an_open_page_follows_what_another_visitor_loaded(tiny_generator):

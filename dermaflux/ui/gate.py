@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from html import escape
 
+import gradio as gr
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,7 +23,8 @@ PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="robots" content="noindex"><title>DermaFlux</title>
 <style>body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 34em; margin: 12vh auto; padding: 0 20px; }}
-a {{ display: inline-block; padding: 12px 20px; border-radius: 8px; background: #0f5f57; color: #fff; }}
+a {{ display: inline-block; padding: 12px 20px; border-radius: 8px; background: #0f5f57; color: #fff;
+text-decoration: none; }} a:hover {{ background: #0b4a44; }} a:focus-visible {{ outline: 3px solid #57b5aa; }}
 @media (prefers-color-scheme: dark) {{ body {{ background: #14191c; color: #e8ecee; }} }}</style></head>
 <body><main><h1>DermaFlux</h1><p>Research demonstration. Not a medical device; not for diagnosis.</p>
 <p role="status">{sentence}</p><p><a id="go" href="{way}" target="_blank">{label}</a></p></main>
@@ -46,6 +48,22 @@ def user_of(scope: Scope) -> User | None:
         return None
     organisations = (one.get("preferred_username") for one in found.get("orgs") or ())
     return User(found["preferred_username"].lower(), frozenset(name.lower() for name in organisations if name))
+
+
+def log_out(app: gr.Blocks) -> None:
+    """Lay out and connect the button by which a visitor leaves; it says who is logged in.
+
+    gradio sets its login up for a page with a LoginButton only, so there is one, out of sight and without its label,
+    which fails for members of organisations (gradio 6.31).
+    """
+    gr.LoginButton(visible=False).load_event_to_attach = None
+    button = gr.Button("Log out", link="/logout", size="sm", scale=0, min_width=160, elem_id="df-logout")
+
+    def named(request: gr.Request) -> gr.Button:
+        user = user_of(request.request.scope)
+        return gr.Button(f"Log out ({user.name})" if user else "Log out")
+
+    app.load(named, None, button, queue=False, show_progress="hidden", api_visibility="private")
 
 
 class Gate:

@@ -166,8 +166,13 @@ def _coming(spec: ModelSpec, progress: "Progress") -> str:
 
 
 def download(spec: ModelSpec) -> str:
-    """How much would be fetched for the model of `spec`."""
-    return f"about {spec.weights.total:.0f} GB, once" if spec.weights else "none"
+    """How much would be fetched for the model of `spec` and its LoRA."""
+    model = spec.weights.total if spec.weights else 0.0
+    if spec.lora is None or Path(spec.lora.source).exists():
+        return f"about {model:.1f} GB, once" if model else "none"
+    if spec.lora.gigabytes:
+        return f"about {model + spec.lora.gigabytes:.1f} GB with the LoRA, once"
+    return f"about {model:.1f} GB and the LoRA, once" if model else "the LoRA, once"
 
 
 def outlook(context: Context, spec: ModelSpec, asked: str) -> str:

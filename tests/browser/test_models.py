@@ -43,7 +43,7 @@ def test_licence_download_and_memory_are_said_before_anything_is_fetched(menu):
     for said in (
         "non-commercial licence",
         "Gated",
-        "about 31 GB, once",
+        "about 32.1 GB with the LoRA, once",
         "DermaFlux LoRA (published), MIT",
         "of memory",
     ):
