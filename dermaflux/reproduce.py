@@ -15,29 +15,29 @@ _BEFORE = """
 sample: data sample {data} --count 250 --out {seen}
 caption: caption {seen}
 autoencoder: train autoencoder {seen} --teacher {teacher} --out {work}/autoencoder
-    --set phantoms=1500 --set views=2000 --set pieces_steps=2500 --set steps=800 --set detail_steps=300
+    --set phantoms=1500 --set pieces_steps=5000 --set detail_steps=900
 text: train text --out {work}/text --steps 800 --learning-rate 2e-3
 """
 _GENERATOR = """
 NAME-base: train base {seen} --autoencoder {work}/autoencoder/vae --texts {work}/text --teacher {teacher}
-    --out {work}/NAME/base --count 3000 --steps 4500 --batch 32 --learning-rate 8e-4 --objective NAME
+    --out {work}/NAME/base --count 3000 --steps 24000 --batch 32 --learning-rate 8e-4 --objective NAME
     --set distil_from=1 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-lora: train lora {seen} --base {work}/NAME/base/pipeline --teacher {teacher} --out {work}/NAME/lora
-    --steps 1000 --batch 32 --learning-rate 8e-4 --captions-from appearance
+    --steps 4000 --batch 32 --learning-rate 8e-4 --captions-from appearance
     --set warmup=60 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-draw: generate --model {work}/NAME/base/pipeline --lora {work}/NAME/lora/lora --from {seen} --label both
-    --count 7960 --steps 8 --memory bf16 --out {work}/NAME/drawn
+    --count 7960 --memory bf16 --compile --out {work}/NAME/drawn
 NAME-realism: evaluate realism {data} {work}/NAME/drawn --features {features}
 NAME-table: evaluate augmentation {data} {work}/NAME/drawn --seen {seen} --out {work}/NAME/table
     --reals 250,500,1000,1990 --ratios 0,1,1.75,4 --seeds 3 --archs probe,test_vit3 --features {features}
-    --validation val --test val --set pretrained=0 --set image_size=96 --set steps=300 --set learning_rate=1e-3
-    --set patience=0 --set check_every=300
+    --validation val --test val --set pretrained=0 --set image_size=96 --set steps=600 --set learning_rate=1e-3
+    --set patience=0 --set check_every=600
 """
 EMBEDDED = _BEFORE + _GENERATOR.replace("NAME", "flow") + _GENERATOR.replace("NAME", "diffusion")
 """On models small enough for two processor cores. Autoencoder, both generators and the attributes that they are asked
 for come from 250 real images and from phantoms alone, and every cell of the table holds those 250 first, so that none
 learns, by way of a generator, of an image that is not its own. Cells are trained to the end, whatever the images that
-they are tried on say of them on the way. Everything is short, so that two cores are done within a day."""
+they are tried on say of them on the way."""
 
 PAPER = """
 sample: data sample {data} --count 2500 --out {seen}

@@ -173,7 +173,8 @@ def synthesise(
     anything is drawn where `out` holds images of other orders or models.
     """
     done = _Folder(out).found(generator, orders)
-    mine = [order for batch in list(_batches(orders))[part[0] :: part[1]] for order in batch]
+    share = min(MAX_IMAGES, -(-len(orders) // part[1]))
+    mine = [order for batch in list(_batches(orders, share))[part[0] :: part[1]] for order in batch]
     try:
         for order in (order for order in orders if order in done.kept):
             for screen in screens:
@@ -217,14 +218,14 @@ def _draw(
                 yield from _draw(generator, [order], done, screens)
 
 
-def _batches(orders: Sequence[Order]) -> Iterator[list[Order]]:
-    """Orders with the same options but for the seed, at most MAX_IMAGES at a time."""
+def _batches(orders: Sequence[Order], most: int = MAX_IMAGES) -> Iterator[list[Order]]:
+    """Orders with the same options but for the seed, at `most` so many at a time."""
     groups: dict[SamplingOptions, list[Order]] = {}
     for order in orders:
         groups.setdefault(replace(order.options, seeds=(0,)), []).append(order)
     for group in groups.values():
-        for start in range(0, len(group), MAX_IMAGES):
-            yield group[start : start + MAX_IMAGES]
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
 
 
 class _Folder:

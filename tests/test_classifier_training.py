@@ -142,7 +142,7 @@ def test_what_a_teacher_sees_tells_the_label_of_images_it_was_not_fitted_to():
 
 
 def test_too_few_images_of_a_class_are_refused(tmp_path):
-    path = write_manifest(tmp_path, [{"label": "benign", "split": "train"}] * 9)
+    path = write_manifest(tmp_path, [{"label": "benign", "split": "train"} for _ in range(9)])
     with pytest.raises(DataError, match="at least 5"):
         training.train([path], tmp_path / "run", TINY)
     assert not (tmp_path / "run").exists()

@@ -96,5 +96,6 @@ def test_a_visitor_logs_in_uses_the_page_and_logs_out(guarded, browser, device):
         expect(page.get_by_role("status")).to_have_text("Log in with your Hugging Face account to use this page.")
     finally:
         context.close()
-    ignored = "Exception ignored in: <function BaseEventLoop.__del__"  # asyncio's own, at the collection of a loop
-    assert not re.search(rf"^(?!{ignored}).*\nTraceback", log.read_text(), re.MULTILINE), log.read_text()
+    frames = re.findall(r'^ +File "(.+?)", line', log.read_text(), re.MULTILINE)
+    # asyncio itself may be heard when a loop is collected
+    assert all("/asyncio/" in frame or frame.endswith("/selectors.py") for frame in frames), log.read_text()
