@@ -242,14 +242,16 @@ def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
 
     from matplotlib.figure import Figure
 
-    archs = list(dict.fromkeys(table.arch))
+    archs, reals = list(dict.fromkeys(table.arch)), sorted(table.real.unique())
     drawing = Figure(figsize=(5.5 * len(archs), 4), layout="constrained")
     for axes, arch in zip(np.atleast_1d(drawing.subplots(1, len(archs), sharey=True)), archs, strict=True):
         for real, part in table[table.arch == arch].sort_values("ratio").groupby("real"):
             spread = (part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure])
             label = f"{real} real" if real else "synthetic only"
-            axes.errorbar(part.ratio, part[measure], spread, marker="o", capsize=3, label=label)
-        axes.set(title=arch, xlabel="synthetic images for each real one", ylabel=MEASURES[measure][0])
+            colour = f"C{reals.index(real)}"
+            axes.errorbar(part.ratio, part[measure], spread, marker="o", capsize=3, label=label, color=colour)
+        axes.set(title=arch, xlabel="synthetic images for each real one", xticks=sorted(table.ratio.unique()))
+        axes.set_ylabel(MEASURES[measure][0])
         axes.legend()
     file = io.BytesIO()
     drawing.savefig(file, dpi=120, format="png")
