@@ -105,6 +105,14 @@ def test_accuracies_are_those_of_scikit_learn(name, expected):
     assert measure(malignant, *odds) == pytest.approx(np.mean([expected(malignant, one >= 0) for one in odds]))
 
 
+def test_cells_of_an_earlier_form_are_named_with_the_way_out(tmp_path):
+    path = tmp_path / "a-10-x0-0" / "result.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"arch": "a", "real": 10, "ratio": 0, "seed": 0, "auc": 0.7}))
+    with pytest.raises(DataError, match=r"a-10-x0-0/result\.json was written by an earlier version.*delete it"):
+        augmentation.results(tmp_path)
+
+
 def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     labels = ["benign", "malignant"] * 24
     real = [{"label": label, "split": ("train", "train", "val", "test")[i // 2 % 4]} for i, label in enumerate(labels)]

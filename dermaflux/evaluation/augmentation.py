@@ -149,11 +149,13 @@ class _Known:
 
 def results(out: Path) -> pd.DataFrame:
     """All finished cells of `out`, a row each: the fields of Cell, learned (how many images), and of the N images that
-    it was tried on malignant (N,) and log_odds (N,). Raises DataError if there are none."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/result.json"))]
+    it was tried on malignant (N,) and log_odds (N,). Raises DataError if there are none, or ones of an earlier form."""
+    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/result.json"))}
     if not found:
         raise DataError(f"{out} holds no finished cell.")
-    return pd.DataFrame(found)
+    if older := [path for path, cell in found.items() if "log_odds" not in cell]:
+        raise DataError(f"{older[0]} was written by an earlier version. Start in another folder, or delete it.")
+    return pd.DataFrame(found.values())
 
 
 def accuracy(malignant: np.ndarray, *log_odds: np.ndarray) -> float:
