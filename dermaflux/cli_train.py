@@ -135,6 +135,15 @@ def lora(
         Path | None, typer.Option(metavar="DIR", exists=True, help="a LoRA to go on from; its rank and targets hold")
     ] = None,
     teacher: Teacher = None,
+    weaker: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            help="a FluxPipeline folder with the same encoders that was trained less, and its lora: distilled "
+            "guidance leads away from it",
+        ),
+    ] = None,
     steps: Steps = None,
     batch: Batch = None,
     rate: Rate = 1e-3,
@@ -167,7 +176,7 @@ def lora(
     named = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else TARGETS
     options = LoraOptions(rank, alpha or rank, named, flow, start)
     shown = Validation(read_captions(captions), validation_seed, guidance=VALIDATION_GUIDANCE) if captions else None
-    train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown)
+    train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown, weaker)
 
 
 @train.command()

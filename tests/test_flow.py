@@ -10,6 +10,7 @@ from diffusers import FluxTransformer2DModel
 
 from dermaflux.training import flow
 from dermaflux.training.flow import FlowOptions
+from dermaflux.training.guidance import Teacher
 from dermaflux.training.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -61,7 +62,7 @@ def test_a_run_killed_while_distilling_ends_as_an_unbroken_one(pairs, tmp_path):
 def test_the_teacher_is_the_average_as_distillation_began_and_is_lent_for_a_pass_only():
     weights = [torch.nn.Parameter(torch.ones(3))]
     average = flow.EMAModel(weights, decay=0.5)
-    teacher = flow._Teacher(weights)
+    teacher = Teacher(weights)
     teacher.take(average)
     weights[0].data.fill_(5)
     average.step(weights)

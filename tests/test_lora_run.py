@@ -1,6 +1,7 @@
 """`train lora` from a manifest to files: what is encoded and kept, shown on the way, written, and refused."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,30 @@ def test_images_that_are_not_square_keep_their_aspect_in_buckets(train, tmp_path
     assert len(losses(out)) == 12 and losses(out).isfinite().all()
     assert "2 of manifest.csv, about 64 x 64 px, their aspect kept" in (out / "lora" / "README.md").read_text()
     assert "pairs.safetensors was made of 64 px, bucket" in train().stderr
+
+
+def test_distilled_guidance_leads_away_from_a_weaker_model(train, tiny_folder, tmp_path):
+    assert train().exit_code == 0
+    alone, rows = load_file(tmp_path / "out" / "lora" / LORA_FILES[0]), losses(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    weaker = shutil.copytree(tiny_folder / "pipeline", tmp_path / "weaker")
+    shutil.copytree(tiny_folder / "lora", weaker / "lora")
+    done = train("--weaker", weaker, "--set", "away=2")
+    assert done.exit_code == 0, done.output
+    assert (
+        "guidance | distilled from 50% of the steps on, 2 away from weaker |"
+        in (tmp_path / "out" / "lora" / "README.md").read_text()
+    )
+    assert torch.equal(losses(tmp_path / "out")[:6], rows[:6]) and not torch.equal(losses(tmp_path / "out"), rows)
+    assert not all(map(torch.equal, alone.values(), load_file(tmp_path / "out" / "lora" / LORA_FILES[0]).values()))
+
+
+def test_a_weaker_model_of_another_kind_and_captions_without_contraries_are_refused(train, tmp_path):
+    other = "assets/nano"
+    for more, said in ((["--weaker", other], "other latents or captions"), (["--set", "contrast=1"], "--set contrast")):
+        done = train(*more)
+        assert done.exit_code == 2 and said in done.stderr
+    assert not (tmp_path / "out" / "lora").exists()
 
 
 def test_two_launched_processes_have_the_losses_of_one_with_twice_the_batch(train, tiny_folder, manifest, tmp_path):

@@ -2,14 +2,14 @@
 
 x_t = (1 - t) x + t noise; the network learns the velocity noise - x by least squares (Liu et al., arXiv 2209.03003;
 DermaFlux, arXiv 2603.16392), with t from a logit-normal distribution (Esser et al., arXiv 2403.03206). In the last
-part of a run the guided velocity u + g (c - u), with u from the empty caption, is distilled into the guidance
-embedding (Meng et al., arXiv 2210.03142), so that guidance costs no second pass when sampling. The teacher is frozen
-where that part begins: a student that teaches itself drifts away within a few hundred steps. A network without such an
-embedding is not distilled.
+part of a run the guided velocity (see `guidance`) is distilled into the guidance embedding (Meng et al., arXiv
+2210.03142), so that guidance costs no second pass when sampling. The teacher is frozen where that part begins: a
+student that teaches itself drifts away within a few hundred steps. A network without such an embedding is not
+distilled.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dermaflux.memory import best_device
 from dermaflux.training import trained_weights
+from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
 from dermaflux.training.loop import fit, update
 from dermaflux.training.pairs import Pairs
 
@@ -35,7 +36,9 @@ class FlowOptions:
     """How the flow is trained.
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
-    step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. time_mean, time_spread:
+    step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast: how far
+    the guided velocity leads, from a scale of 2 on, from a weaker network and from contrary captions, where `train` is
+    given them. time_mean, time_spread:
     t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an image, such
     as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be trained too.
     compiled: 1 to compile the network first (torch.compile, which needs a C++ compiler), 0 not to.
@@ -52,6 +55,8 @@ class FlowOptions:
     caption_dropout: float = 0.1
     distil_from: float = 0.7
     guidance: tuple[float, float] = (1.0, 5.0)
+    away: float = 1.0
+    contrast: float = 0.0
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
@@ -71,11 +76,13 @@ def train(
     options: FlowOptions,
     sample: Callable[[int], None] | None = None,
     objective: "type[Flow] | None" = None,
+    worse: Worse = NOTHING_WORSE,
 ) -> None:
     """Train what requires a gradient in `transformer`, checkpointing to `out`; leaves the averaged weights in it.
 
     sample: called with the number of steps done, every `sample_every` steps where that is not 0. objective: the losses,
-    Flow if not given. Of several processes (accelerate launch, torchrun) each takes its share of one large batch.
+    Flow if not given. worse: what `away` and `contrast` lead away from. Of several processes (accelerate launch,
+    torchrun) each takes its share of one large batch.
     """
     accelerator = Accelerator(
         mixed_precision=options.precision,
@@ -92,15 +99,17 @@ def train(
         transformer.enable_gradient_checkpointing()
     if options.compiled:
         transformer.compile()
+        if worse.weaker:
+            worse.weaker.compile()
     trained_weights.only(accelerator, transformer)
     network, optimizer, schedule = accelerator.prepare(transformer, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
-    teacher = _Teacher(parameters)
+    teacher = Teacher(parameters)
     accelerator.register_for_checkpointing(teacher)
     shares = accelerator.num_processes * options.accumulate
     guided = transformer.config.guidance_embeds
-    flow = (objective or Flow)(network, teacher, pairs, options, accelerator.device, shares, guided)
+    flow = (objective or Flow)(network, teacher, pairs, options, accelerator.device, shares, guided, worse)
     first = accelerator.process_index * options.accumulate
 
     def step(i: int) -> dict[str, float]:
@@ -134,41 +143,10 @@ def train(
     average.copy_to(parameters)
 
 
-class _Teacher:
-    """The averaged weights as distillation began, lent to `parameters` for a pass; part of the checkpoint."""
-
-    def __init__(self, parameters: list[torch.nn.Parameter]):
-        self.parameters, self.weights = parameters, []
-
-    def take(self, average: EMAModel) -> None:
-        """Keep the averaged weights, the first time this is called."""
-        if not self.weights:
-            self.weights = [weight.detach().clone() for weight in average.shadow_params]
-
-    @contextmanager
-    def lent(self) -> Iterator[None]:
-        own = [parameter.data for parameter in self.parameters]
-        self._put(self.weights)
-        try:
-            yield
-        finally:
-            self._put(own)
-
-    def _put(self, weights: list[torch.Tensor]) -> None:
-        for parameter, weight in zip(self.parameters, weights, strict=True):
-            parameter.data = weight
-
-    def state_dict(self) -> dict[str, list[torch.Tensor]]:
-        return {"weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, list[torch.Tensor]]) -> None:
-        self.weights = [weight.to(self.parameters[0].device) for weight in state["weights"]]
-
-
 class Drawn(NamedTuple):
     """What is drawn at random for the N samples of a step, by all processes alike: bucket: the number of the one that
     all are from, (N,); image, view, word: indices, (N,). dropped: (N,) bool, whose caption is empty. noise: (N, T, D).
-    t: (N,). scale: (N,), of the distilled guidance."""
+    t: (N,). scale: (N,), of the distilled guidance. swapped: (N,) bool, who change places with their contraries."""
 
     bucket: torch.Tensor
     image: torch.Tensor
@@ -178,11 +156,13 @@ class Drawn(NamedTuple):
     noise: torch.Tensor
     t: torch.Tensor
     scale: torch.Tensor
+    swapped: torch.Tensor
 
 
 class Noisy(NamedTuple):
     """A batch of B: x_t (B, T, D) between image and noise; t (B,); target: the velocity noise - x; tokens (B, L, E) and
-    pooled (B, P) of the captions; scale (B,); image_ids (T, 3): where each latent token lies."""
+    pooled (B, P) of the captions; scale (B,); image_ids (T, 3): where each latent token lies; words (B,): the
+    captions' places among the texts; swapped (B,) bool."""
 
     x_t: torch.Tensor
     t: torch.Tensor
@@ -191,6 +171,8 @@ class Noisy(NamedTuple):
     pooled: torch.Tensor
     scale: torch.Tensor
     image_ids: torch.Tensor
+    words: torch.Tensor
+    swapped: torch.Tensor
 
 
 class Flow:
@@ -199,18 +181,19 @@ class Flow:
     def __init__(
         self,
         transformer: nn.Module | None,
-        teacher: _Teacher | None,
+        teacher: Teacher | None,
         pairs: Pairs,
         options: FlowOptions,
         device: torch.device,
         shares: int = 1,
         guided: bool = True,
+        worse: Worse = NOTHING_WORSE,
     ):
         """shares: how many batches a step's samples are parted into, over processes and passes. guided: whether the
         network has a guidance embedding."""
         self.transformer, self.teacher = transformer, teacher
         self.pairs, self.options, self.device = pairs, options, device
-        self.shares, self.guided = shares, guided
+        self.shares, self.guided, self.worse = shares, guided, worse
         self.image_ids = [
             FluxPipeline._prepare_latent_image_ids(1, *bucket.grid, device, torch.float32)  # (T, 3)
             for bucket in pairs.buckets
@@ -235,7 +218,8 @@ class Flow:
         t = self.times(n)
         low, high = self.options.guidance
         scale = low + (high - low) * torch.rand_like(t)
-        return Drawn(torch.full((n,), number), image, view, word, dropped, noise, t, scale)
+        swapped = torch.rand(n) < 0.5
+        return Drawn(torch.full((n,), number), image, view, word, dropped, noise, t, scale, swapped)
 
     def noisy(self, drawn: Drawn, share: int) -> Noisy:
         """The batch of that number, of all that `drawn` holds."""
@@ -249,7 +233,7 @@ class Flow:
         tokens[own.dropped], pooled[own.dropped] = self.pairs.empty_tokens.float(), self.pairs.empty_pooled.float()
         x_t = (1 - own.t[:, None, None]) * x + own.t[:, None, None] * own.noise
         texts = tokens.to(self.device), pooled.to(self.device)
-        return Noisy(x_t, own.t, own.noise - x, *texts, own.scale, self.image_ids[number])
+        return Noisy(x_t, own.t, own.noise - x, *texts, own.scale, self.image_ids[number], words, own.swapped)
 
     def matching_loss(self, noisy: Noisy) -> torch.Tensor:
         """Mean squared error of the velocity, at guidance 1."""
@@ -260,19 +244,30 @@ class Flow:
         return F.mse_loss(velocity.float(), target.float())
 
     def distillation_loss(self, noisy: Noisy) -> torch.Tensor:
-        """Mean squared error between one guided pass and the combination of the teacher's two unguided ones."""
+        """Mean squared error between one guided pass and what several unguided ones of the teacher add up to."""
         empty = noisy._replace(
             tokens=self.pairs.empty_tokens.to(noisy.tokens).expand_as(noisy.tokens),
             pooled=self.pairs.empty_pooled.to(noisy.pooled).expand_as(noisy.pooled),
         )
-        with torch.no_grad(), self.teacher.lent():
-            with_text, without = (self.velocity(one, torch.ones_like(one.t)) for one in (noisy, empty))
-            target = without + noisy.scale[:, None, None] * (with_text - without)
+        scale, one = noisy.scale[:, None, None], torch.ones_like(noisy.t)
+        more = (scale - 1).clamp(max=1)
+        with torch.no_grad():
+            with self.teacher.lent():
+                if self.worse.contraries:
+                    noisy, contrary = self.worse.contraries.dealt(noisy)
+                with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
+                target = without + scale * (with_text - without)
+                emphasis = with_text - self.velocity(contrary, one) if self.worse.contraries else 0
+            if self.worse.weaker:
+                target = target + more * self.options.away * (
+                    target - self.velocity(noisy, noisy.scale, self.worse.weaker)
+                )
+            target = target + more * self.options.contrast * emphasis
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
 
-    def velocity(self, noisy: Noisy, guidance: torch.Tensor) -> torch.Tensor:
-        """What the network says of a batch, (B, T, D). guidance: (B,), its distilled scale."""
-        return self.transformer(
+    def velocity(self, noisy: Noisy, guidance: torch.Tensor, network: nn.Module | None = None) -> torch.Tensor:
+        """What `network`, or the one in training, says of a batch, (B, T, D). guidance: (B,), its distilled scale."""
+        return (network or self.transformer)(
             hidden_states=noisy.x_t,
             timestep=noisy.t,
             guidance=guidance if self.guided else None,

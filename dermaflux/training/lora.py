@@ -21,6 +21,7 @@ from dermaflux.models import LoraSpec
 from dermaflux.training import flow
 from dermaflux.training.diffusion import losses_of
 from dermaflux.training.flow import FlowOptions
+from dermaflux.training.guidance import NOTHING_WORSE, Worse
 from dermaflux.training.kohya import to_kohya
 from dermaflux.training.pairs import Pairs
 
@@ -74,11 +75,12 @@ def train(
     out: Path,
     options: LoraOptions,
     sample: Callable[[int], None] | None = None,
+    worse: Worse = NOTHING_WORSE,
 ) -> None:
     """Train an adapter for `pipe.transformer` on `pairs`; writes `out/lora` in the diffusers format, and the same as
     kohya's sd-scripts name it to `out/kohya.safetensors`.
 
-    sample: see `flow.train`.
+    sample, worse: see `flow.train`.
     """
     transformer = pipe.transformer.requires_grad_(False)
     torch.manual_seed(options.flow.seed)
@@ -91,7 +93,7 @@ def train(
     else:
         _go_on(transformer, options.start)
     cast_training_params(transformer)
-    flow.train(transformer, pairs, out, options.flow, sample, losses_of(transformer))
+    flow.train(transformer, pairs, out, options.flow, sample, losses_of(transformer), worse)
     if PartialState().is_main_process:
         _write(transformer, out)
 

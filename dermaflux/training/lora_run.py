@@ -11,18 +11,21 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from diffusers import FluxTransformer2DModel
 
 from dermaflux import __version__, loading
 from dermaflux.data import manifest
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.files import write_atomically
+from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
 from dermaflux.models import ModelSpec, find_model
 from dermaflux.training import lora
 from dermaflux.training.autoencoder import native_size
 from dermaflux.training.encoding import VIEWS, Part, Seen, encode
 from dermaflux.training.fitting import BUCKET, CROP, fitted
+from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
@@ -30,6 +33,7 @@ from dermaflux.training.validation import Validation, sheets
 
 SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
+TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
@@ -58,11 +62,14 @@ def train_lora(
     options: LoraOptions,
     bits: int = 0,
     validation: Validation | None = None,
+    weaker: Path | None = None,
 ) -> None:
     """Train a LoRA for the model called `base`, a registered name or a folder; writes what `lora.train` does, and the
     model card `out/lora/README.md`.
 
-    bits: of the frozen base's weights, 8 or 4; 0 keeps them. Of several processes the main one encodes, once.
+    bits: of the frozen base's weights, 8 or 4; 0 keeps them. weaker: the folder of a FluxPipeline with the same
+    encoders that was trained less, with its own LoRA in `lora` if it has one; distilled guidance leads away from it. Of
+    several processes the main one encodes, once.
     Raises InputError, DataError or ModelUnavailable.
     """
     spec = find_model(base, "none")
@@ -97,15 +104,29 @@ def train_lora(
         )
     shown = validation or Validation.plausible(options.flow.seed)
     sample = sheets(pipe, shown, size, length, out / "samples")
+    contraries = Contraries.of(pairs.captions, pipe, length) if options.flow.contrast else None
     pipe.text_encoder = pipe.text_encoder_2 = None
     pipe.vae.to(torch.float32)
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    lora.train(pipe, pairs, out, options, sample)
+    worse = Worse(_with_its_lora(weaker, pipe.transformer).to(processes.device) if weaker else None, contraries)
+    lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
-        text = card(spec, loaded.hash, material, options, size, pairs, bits)
+        text = card(spec, loaded.hash, material, options, size, pairs, bits, weaker)
         write_atomically(out / "lora" / "README.md", lambda file: file.write(text.encode()))
+
+
+def _with_its_lora(folder: Path, like: FluxTransformer2DModel) -> FluxTransformer2DModel:
+    """The network of the FluxPipeline in `folder`, which must take what `like` takes. Raises InputError."""
+    own = folder / "lora"
+    pipe = loading.load(find_model(str(folder), str(own) if own.exists() else "none"), "cpu", "float32").pipe
+    if any(pipe.transformer.config[name] != like.config[name] for name in TAKEN):
+        raise InputError(
+            f"{folder} takes other latents or captions than the base; --weaker must be a model of its kind."
+        )
+    fuse(pipe, 1.0)
+    return pipe.transformer.requires_grad_(False)
 
 
 def _check_package(bits: int) -> None:
@@ -137,7 +158,14 @@ def _source(material: Material, size: int, length: int, base: str, seed: int) ->
 
 
 def card(
-    spec: ModelSpec, base: str, material: Material, options: LoraOptions, size: int, pairs: Pairs, bits: int
+    spec: ModelSpec,
+    base: str,
+    material: Material,
+    options: LoraOptions,
+    size: int,
+    pairs: Pairs,
+    bits: int,
+    weaker: Path | None = None,
 ) -> str:
     """A short model card. base: the hash of its weights."""
     flow = options.flow
@@ -146,6 +174,11 @@ def card(
     batches = f"{flow.batch} images" if flow.accumulate == 1 else f"{flow.accumulate} x {flow.batch} images"
     start = f"gone on from {options.start}" if options.start else f"rank {options.rank}, alpha {options.alpha}"
     time = f"N({flow.time_mean:g}, {flow.time_spread:g})"
+    guided = "not distilled" if flow.distil_from >= 1 else f"distilled from {flow.distil_from:.0%} of the steps on"
+    if weaker and flow.distil_from < 1:
+        guided += f", {flow.away:g} away from {weaker.name}"
+    if flow.contrast and flow.distil_from < 1:
+        guided += f", {flow.contrast:g} away from contrary captions"
     sets = ", ".join(path.name for path in material.manifests)
     return f"""---
 license: other
@@ -166,6 +199,7 @@ Its licence is bound by that of its base ({spec.licence}) and by those of the im
 | captions | {"from the manifest" if material.captions == MANIFEST else "by measured appearance and diagnosis"} |
 | training | {flow.steps:,} steps of {batches} a process, learning rate {flow.learning_rate:g}, seed {flow.seed} |
 | loss | rectified flow; {flow.caption_dropout:.0%} empty captions; t: sigmoid of {time} |
+| guidance | {guided} |
 
 `pytorch_lora_weights.safetensors` is in the format of diffusers; `../{lora.KOHYA}` is the same for kohya's sd-scripts.
 No quality was measured by this training; `python -m dermaflux evaluate` does that.

@@ -48,7 +48,7 @@ TRANSFORMER = dict(
 WORDINGS = 4
 NAMED = 0.3
 """The share of captions that name a site, and of those that name a way of capture."""
-CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 4
+CHANGED_FOR_BASE, CHANGED_FOR_LORA = 1, 2
 """Every how many photographs are seen changed as well: the base learns attributes, the LoRA what photographs show."""
 
 FLOW = "flow"

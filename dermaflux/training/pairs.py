@@ -61,7 +61,8 @@ class Bucket:
 class Pairs:
     """Images in buckets of one shape each, M distinct captions, and the embedding of the empty one.
 
-    tokens: (M, L, E) float16. pooled: (M, P) float16. empty_tokens: (L, E). empty_pooled: (P,).
+    tokens: (M, L, E) float16. pooled: (M, P) float16. empty_tokens: (L, E). empty_pooled: (P,). texts: the captions, as
+    JSON in bytes, in parts.
     """
 
     buckets: tuple[Bucket, ...]
@@ -69,6 +70,12 @@ class Pairs:
     pooled: Stack
     empty_tokens: torch.Tensor
     empty_pooled: torch.Tensor
+    texts: tuple[torch.Tensor, ...] = ()
+
+    @property
+    def captions(self) -> list[str]:
+        """The M captions; none of a file of when each image had its captions for itself."""
+        return [text for part in self.texts for text in json.loads(part.numpy().tobytes())]
 
     @property
     def pictures(self) -> list[int]:
@@ -88,7 +95,8 @@ class Pairs:
             for grid in sorted(grids)
         )
         texts = Stack(gather("tokens")), Stack(gather("pooled"))
-        return cls(buckets, *texts, parts[0]["empty_tokens"], parts[0]["empty_pooled"])
+        empty = parts[0]["empty_tokens"], parts[0]["empty_pooled"]
+        return cls(buckets, *texts, *empty, tuple(gather(CAPTIONS)))
 
     @classmethod
     def load(cls, path: Path) -> "Pairs":

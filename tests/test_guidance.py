@@ -1,0 +1,112 @@
+"""What is distilled beside the caption: the way from a weaker network, and from a contrary caption."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from test_flow import OPTIONS, losses
+from test_lora_training import pairs, pipeline  # noqa: F401 - a fixture
+
+from dermaflux import phantom
+from dermaflux.caption import caption, parse
+from dermaflux.errors import InputError
+from dermaflux.training import flow
+from dermaflux.training.flow import Flow
+from dermaflux.training.guidance import Contraries, Teacher, Worse, contrary
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerate")
+
+
+def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
+    for seed in range(200):
+        asked = phantom.random_attributes(seed)
+        other = parse(contrary(caption(asked, seed), seed))
+        end = seed % 2
+        asymmetry = {0: 2, 1: 2 * end, 2: 0}[asked.asymmetry]
+        border = 8 * end if asked.border == 4 else 8 - asked.border
+        assert other == replace(asked, asymmetry=asymmetry, border=border)
+        bare = replace(asked, asymmetry=None, border=None)
+        assert contrary(caption(bare, seed), seed) == caption(bare, seed)
+
+
+@pytest.fixture(scope="module")
+def contraries(tiny_folder, pairs) -> Contraries:  # noqa: F811
+    return Contraries.of(pairs.captions, pipeline(tiny_folder), 64)
+
+
+def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):  # noqa: F811
+    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"))
+    torch.manual_seed(0)
+    batch = flow_.noisy(flow_.draw(0.0), 0)
+    one, other = contraries.dealt(batch)
+    own = pairs.tokens[batch.words,].float()
+    against = contraries.tokens[contraries.places[batch.words]].float()
+    assert 8 < batch.swapped.sum() < 24
+    for i, swapped in enumerate(batch.swapped):
+        first, second = (against, own) if swapped else (own, against)
+        assert torch.equal(one.tokens[i], first[i]) and torch.equal(other.tokens[i], second[i])
+    assert torch.equal(one.x_t, batch.x_t) and not torch.equal(one.pooled, other.pooled)
+
+
+def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folder, pairs):  # noqa: F811
+    texts = [text if i else "A mole." for i, text in enumerate(pairs.captions)]
+    some = Contraries.of(texts, pipeline(tiny_folder), 64)
+    assert some.places.tolist() == [-1, *range(len(texts) - 1)]
+    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"))
+    batch = flow_.noisy(flow_.draw(0.0), 0)
+    one, other = some.dealt(batch)
+    alike = [torch.equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True)]
+    assert alike == [word == 0 for word in batch.words.tolist()] and any(alike)
+
+
+def test_captions_that_name_neither_cannot_be_contrasted(tiny_folder):
+    with pytest.raises(InputError, match="--set contrast"):
+        Contraries.of(["A mole.", "Another."], pipeline(tiny_folder), 64)
+
+
+@torch.no_grad()
+def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pairs, contraries):  # noqa: F811
+    torch.manual_seed(0)
+    student, weaker = tiny._transformer(), tiny._transformer()
+    teacher = Teacher(list(student.parameters()))
+    teacher.weights = [weight + 0.02 * torch.randn_like(weight) for weight in student.parameters()]
+    options = replace(OPTIONS, batch=6, away=0.7, contrast=3.0, guidance=(1.0, 4.0))
+    flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=Worse(weaker, contraries))
+    noisy = flow_.noisy(flow_.draw(0.0), 0)
+    noisy = noisy._replace(scale=torch.tensor([1.0, 1.5, 2.0, 2.5, 3.0, 4.0]))
+    asked, other = contraries.dealt(noisy)
+    empty = noisy._replace(
+        tokens=pairs.empty_tokens.float().expand_as(noisy.tokens),
+        pooled=pairs.empty_pooled.float().expand_as(noisy.pooled),
+    )
+    one = torch.ones(6)
+    with teacher.lent():
+        c, u, against = (flow_.velocity(each, one) for each in (asked, empty, other))
+    for i, more in enumerate([0, 0.5, 1, 1, 1, 1]):
+        guided = u[i] + noisy.scale[i] * (c[i] - u[i])
+        weak = flow_.velocity(asked, noisy.scale, weaker)[i]
+        target = guided + more * (0.7 * (guided - weak) + 3 * (c[i] - against[i]))
+        single = type(noisy)(*(each[i : i + 1] if len(each) == 6 else each for each in noisy))
+        expected = (flow_.velocity(asked, noisy.scale)[i] - target).square().mean()
+        assert torch.allclose(flow_.distillation_loss(single), expected, rtol=1e-4)
+
+
+def test_a_run_with_both_that_is_killed_ends_as_an_unbroken_one(pairs, contraries, tmp_path):  # noqa: F811
+    def run(out, stop=None):
+        def halt(step: int) -> None:
+            if step == stop:
+                raise KeyboardInterrupt
+
+        torch.manual_seed(0)
+        student, weaker = tiny._transformer(), tiny._transformer().requires_grad_(False)
+        options = replace(
+            OPTIONS, steps=12, save_every=3, sample_every=1, log_every=1, contrast=2.0, learning_rate=1e-3
+        )
+        flow.train(student, pairs, out, options, halt, worse=Worse(weaker, contraries))
+
+    run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", stop=8)
+    run(tmp_path / "broken")
+    assert torch.equal(losses(tmp_path / "whole"), losses(tmp_path / "broken"))
