@@ -103,7 +103,7 @@ MODELS: Mapping[str, ModelSpec] = {
             sizes=(256,),
             size=256,
             steps=20,
-            guidance=2.0,
+            guidance=1.5,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")

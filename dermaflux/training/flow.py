@@ -30,6 +30,10 @@ from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
 from dermaflux.training.loop import fit, update
 from dermaflux.training.pairs import Pairs
 
+ALL_FROM = 1.5
+"""The scale of guidance from which on it leads as far as it is to from a weaker network and contrary captions; at 1 it
+does not."""
+
 
 @dataclass(frozen=True)
 class FlowOptions:
@@ -37,8 +41,8 @@ class FlowOptions:
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
     step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast: how far
-    the guided velocity leads, from a scale of 2 on, from a weaker network and from contrary captions, where `train` is
-    given them. time_mean, time_spread:
+    the guided velocity leads, from a scale of ALL_FROM on, from a weaker network and from contrary captions, where
+    `train` is given them. time_mean, time_spread:
     t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an image, such
     as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be trained too.
     compiled: 1 to compile the network first (torch.compile, which needs a C++ compiler), 0 not to.
@@ -250,19 +254,17 @@ class Flow:
             pooled=self.pairs.empty_pooled.to(noisy.pooled).expand_as(noisy.pooled),
         )
         scale, one = noisy.scale[:, None, None], torch.ones_like(noisy.t)
-        more = (scale - 1).clamp(max=1)
+        more = ((scale - 1) / (ALL_FROM - 1)).clamp(max=1)
         with torch.no_grad():
             with self.teacher.lent():
                 if self.worse.contraries:
                     noisy, contrary = self.worse.contraries.dealt(noisy)
                 with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
                 target = without + scale * (with_text - without)
-                emphasis = with_text - self.velocity(contrary, one) if self.worse.contraries else 0
+                if self.worse.contraries:
+                    target += more * self.options.contrast * (with_text - self.velocity(contrary, one))
             if self.worse.weaker:
-                target = target + more * self.options.away * (
-                    target - self.velocity(noisy, noisy.scale, self.worse.weaker)
-                )
-            target = target + more * self.options.contrast * emphasis
+                target += more * self.options.away * (with_text - self.velocity(noisy, one, self.worse.weaker))
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
 
     def velocity(self, noisy: Noisy, guidance: torch.Tensor, network: nn.Module | None = None) -> torch.Tensor:
