@@ -49,8 +49,9 @@ def packed_noise(seed):
 
 def call(pipeline, **changes):
     """The pixels of a plain call of a diffusers pipeline."""
-    settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4, guidance_scale=2.0)
-    settings["max_sequence_length"] = MODELS["nano"].max_sequence_length
+    settings = dict(prompt=TEXT, height=tiny.SIZE, width=tiny.SIZE, num_inference_steps=4)
+    nano = MODELS["nano"]
+    settings |= dict(guidance_scale=nano.guidance, max_sequence_length=nano.max_sequence_length)
     return pixels(pipeline(**settings | changes).images[0])
 
 

@@ -36,10 +36,10 @@ def contraries(tiny_folder, pairs) -> Contraries:  # noqa: F811
 
 
 def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):  # noqa: F811
-    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"))
+    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, contraries))
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    one, other = contraries.dealt(batch)
+    one, other = flow_._with_contraries(batch)
     own = pairs.tokens[batch.words,].float()
     against = contraries.tokens[contraries.places[batch.words]].float()
     assert 8 < batch.swapped.sum() < 24
@@ -53,9 +53,9 @@ def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folde
     texts = [text if i else "A mole." for i, text in enumerate(pairs.captions)]
     some = Contraries.of(texts, pipeline(tiny_folder), 64)
     assert some.places.tolist() == [-1, *range(len(texts) - 1)]
-    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"))
+    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, some))
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    one, other = some.dealt(batch)
+    one, other = flow_._with_contraries(batch)
     alike = [torch.equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True)]
     assert alike == [word == 0 for word in batch.words.tolist()] and any(alike)
 
@@ -75,7 +75,7 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
     flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=Worse(weaker, contraries))
     noisy = flow_.noisy(flow_.draw(0.0), 0)
     noisy = noisy._replace(scale=torch.tensor([1.0, 1.25, 1.5, 2.0, 3.0, 4.0]))
-    asked, other = contraries.dealt(noisy)
+    asked, other = flow_._with_contraries(noisy)
     empty = noisy._replace(
         tokens=pairs.empty_tokens.float().expand_as(noisy.tokens),
         pooled=pairs.empty_pooled.float().expand_as(noisy.pooled),

@@ -1,5 +1,6 @@
 """Putting the shipped folder together from the parts of several runs."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -39,6 +40,9 @@ def parts(tiny_folder, tmp_path):
 
 
 def test_the_released_folder_draws_with_the_new_decoder_and_previews_it(parts, tiny_folder):
+    (parts[2] / "README.md").write_text("A card of the run.")
+    config = parts[1] / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": "/home/someone/vae"}))
     release(*parts)
     release(*parts)  # over what is there
     out = parts[-1]
@@ -53,3 +57,4 @@ def test_the_released_folder_draws_with_the_new_decoder_and_previews_it(parts, t
     assert sum(isinstance(item, Sample) for item in items) == 1
     decoders = [load_file(path / "diffusion_pytorch_model.safetensors") for path in (parts[1], out / "vae")]
     assert torch.equal(*(one["decoder.conv_out.bias"] for one in decoders))
+    assert not list(out.rglob("README.md")) and "someone" not in (out / "vae" / "config.json").read_text()

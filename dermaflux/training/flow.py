@@ -258,7 +258,7 @@ class Flow:
         with torch.no_grad():
             with self.teacher.lent():
                 if self.worse.contraries:
-                    noisy, contrary = self.worse.contraries.dealt(noisy)
+                    noisy, contrary = self._with_contraries(noisy)
                 with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
                 target = without + scale * (with_text - without)
                 if self.worse.contraries:
@@ -266,6 +266,10 @@ class Flow:
             if self.worse.weaker:
                 target += more * self.options.away * (with_text - self.velocity(noisy, one, self.worse.weaker))
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
+
+    def _with_contraries(self, noisy: Noisy) -> tuple[Noisy, Noisy]:
+        dealt = self.worse.contraries.dealt(noisy.words, noisy.swapped, noisy.tokens, noisy.pooled)
+        return tuple(noisy._replace(tokens=tokens, pooled=pooled) for tokens, pooled in dealt)
 
     def velocity(self, noisy: Noisy, guidance: torch.Tensor, network: nn.Module | None = None) -> torch.Tensor:
         """What `network`, or the one in training, says of a batch, (B, T, D). guidance: (B,), its distilled scale."""

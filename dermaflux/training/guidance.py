@@ -9,7 +9,7 @@ since these two change few pixels and are otherwise drowned by what changes many
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from diffusers import FluxPipeline
@@ -18,9 +18,6 @@ from torch import nn
 
 from dermaflux import phrases
 from dermaflux.errors import InputError
-
-if TYPE_CHECKING:
-    from dermaflux.training.flow import Noisy
 
 BATCH = 32
 MOST_AXES, MOST_SEGMENTS = 2, 8
@@ -86,18 +83,22 @@ class Contraries:
         tokens, pooled = (torch.cat([each.half().cpu() for each in some]) for some in zip(*encoded, strict=True))
         return cls(places, tokens, pooled)
 
-    def dealt(self, batch: "Noisy") -> "tuple[Noisy, Noisy]":
-        """`batch` with the one of each caption and its contrary that chance has picked, and with the other."""
-        place = self.places[batch.words]
-        known, swapped = place >= 0, batch.swapped.to(batch.t.device)
-        both = []
-        for own, others in ((batch.tokens, self.tokens), (batch.pooled, self.pooled)):
+    def dealt(
+        self, words: torch.Tensor, swapped: torch.Tensor, tokens: torch.Tensor, pooled: torch.Tensor
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """Tokens and pooled embeddings of the one of each caption and its contrary that chance has picked, and of the
+        other. words: (B,), places of captions whose tokens (B, L, E) and pooled embeddings (B, P) are given. swapped:
+        (B,) bool, where the contrary is picked."""
+        place = self.places[words]
+        known, swapped = place >= 0, swapped.to(tokens.device)
+        picked, left = [], []
+        for own, others in ((tokens, self.tokens), (pooled, self.pooled)):
             other = own.clone()
             other[known.to(own.device)] = others[place[known]].to(own)
-            chosen = swapped.view(-1, *[1] * (own.ndim - 1))
-            both.append((torch.where(chosen, other, own), torch.where(chosen, own, other)))
-        (tokens, other_tokens), (pooled, other_pooled) = both
-        return batch._replace(tokens=tokens, pooled=pooled), batch._replace(tokens=other_tokens, pooled=other_pooled)
+            where = swapped.view(-1, *[1] * (own.ndim - 1))
+            picked.append(torch.where(where, other, own))
+            left.append(torch.where(where, own, other))
+        return tuple(picked), tuple(left)
 
 
 class Worse(NamedTuple):

@@ -13,17 +13,23 @@ from dermaflux.errors import InputError
 from dermaflux.training.autoencoder import native_size
 from dermaflux.training.pairs import Pairs
 
+WHENCE = "_name_or_path"
+"""Where a part was loaded from, which its configuration notes and nobody else needs to know."""
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer")
 
 
 def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
     """Write the parts to `out`, whatever else is there: of the FluxPipeline `base` all but its autoencoder, which `vae`
     replaces (its encoder must be the one that `base` was trained with), the folder `lora`, and previews.safetensors,
-    fitted to the latents of `pairs`."""
+    fitted to the latents of `pairs`. A part's own card and the place that it was loaded from stay behind."""
     out.mkdir(parents=True, exist_ok=True)
     for name, source in {**{name: base / name for name in PARTS}, "vae": vae, "lora": lora}.items():
         shutil.rmtree(out / name, ignore_errors=True)
-        shutil.copytree(source, out / name)
+        shutil.copytree(source, out / name, ignore=shutil.ignore_patterns("README.md"))
+        for path in (out / name).glob("*.json"):
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept.pop(WHENCE, None):
+                path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
     index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
     index["vae"] = ["diffusers", json.loads((vae / "config.json").read_text(encoding="utf-8"))["_class_name"]]
     (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
