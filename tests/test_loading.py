@@ -21,6 +21,7 @@ from dermaflux.models import MODELS, SamplingOptions
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
 FLUX = MODELS["flux1-dev"]
+PACKAGES = {"bf16": "torch", "int8": "torchao", "int4": "bitsandbytes"}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -113,7 +114,7 @@ def exact():
 @pytest.mark.parametrize(("way", "share"), [("bf16", 0.25), ("int8", 0.4), ("int4", 2)])
 def test_fewer_bits_draw_nearly_the_same_image_with_the_lora_in_them(exact, way, share):
     """What rounding changes, against what the LoRA changes; at 4 bits a model as small as this one suffers."""
-    pytest.importorskip({"bf16": "torch", "int8": "torchao", "int4": "bitsandbytes"}[way])
+    pytest.importorskip(PACKAGES[way])
     small = Generator.load("nano", device="cpu", memory=way)
     assert small.plan.way.name == way
     image, without_lora = exact
@@ -152,6 +153,7 @@ def test_parts_cannot_come_to_a_card_that_is_not_there(tiny_folder):
 @pytest.mark.parametrize("kept", ["bf16", "int8", "int4"])
 def test_parts_that_come_one_by_one_draw_the_same_image(kept, tiny_folder, monkeypatch):
     """Each part comes to the device while it works, which is the CPU here, and leaves it for the next."""
+    pytest.importorskip(PACKAGES[kept])
     whole = Generator.from_spec(tiny.spec(tiny_folder), "cpu", kept)
     way = loading.memory.WAYS[f"{kept}-offload"]
     monkeypatch.setattr(loading.memory, "plan", lambda *_: loading.memory.Plan(way, 0.1, 0.1))
