@@ -174,9 +174,9 @@ def lora(
     given |= dict(sample_every=validate_every, checkpointing=int(checkpointing) or None)
     flow = set_options(FlowOptions, others, **given)
     named = tuple(name.strip() for name in targets.split(",") if name.strip()) if targets else TARGETS
-    options = LoraOptions(rank, alpha or rank, named, flow, start)
+    options = LoraOptions(rank, alpha or rank, named, flow, start, weaker)
     shown = Validation(read_captions(captions), validation_seed, guidance=VALIDATION_GUIDANCE) if captions else None
-    train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown, weaker)
+    train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown)
 
 
 @train.command()

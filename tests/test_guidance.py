@@ -6,7 +6,7 @@ import pytest
 import tiny
 import torch
 from test_flow import OPTIONS, losses
-from test_lora_training import pairs, pipeline  # noqa: F401 - a fixture
+from test_lora_training import phantom_pairs, pipeline
 
 from dermaflux import phantom
 from dermaflux.caption import caption, parse
@@ -14,6 +14,7 @@ from dermaflux.errors import InputError
 from dermaflux.training import flow
 from dermaflux.training.flow import Flow
 from dermaflux.training.guidance import Contraries, Teacher, Worse, contrary
+from dermaflux.training.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -31,11 +32,16 @@ def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
 
 
 @pytest.fixture(scope="module")
-def contraries(tiny_folder, pairs) -> Contraries:  # noqa: F811
+def pairs(tiny_folder) -> Pairs:
+    return phantom_pairs(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def contraries(tiny_folder, pairs) -> Contraries:
     return Contraries.of(pairs.captions, pipeline(tiny_folder), 64)
 
 
-def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):  # noqa: F811
+def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):
     flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, contraries))
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
@@ -49,7 +55,7 @@ def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_th
     assert torch.equal(one.x_t, batch.x_t) and not torch.equal(one.pooled, other.pooled)
 
 
-def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folder, pairs):  # noqa: F811
+def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folder, pairs):
     texts = [text if i else "A mole." for i, text in enumerate(pairs.captions)]
     some = Contraries.of(texts, pipeline(tiny_folder), 64)
     assert some.places.tolist() == [-1, *range(len(texts) - 1)]
@@ -66,7 +72,7 @@ def test_captions_that_name_neither_cannot_be_contrasted(tiny_folder):
 
 
 @torch.no_grad()
-def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pairs, contraries):  # noqa: F811
+def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pairs, contraries):
     torch.manual_seed(0)
     student, weaker = tiny._transformer(), tiny._transformer()
     teacher = Teacher(list(student.parameters()))
@@ -92,7 +98,7 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
         assert torch.allclose(flow_.distillation_loss(single), expected, rtol=1e-4)
 
 
-def test_a_run_with_both_that_is_killed_ends_as_an_unbroken_one(pairs, contraries, tmp_path):  # noqa: F811
+def test_a_run_with_both_that_is_killed_ends_as_an_unbroken_one(pairs, contraries, tmp_path):
     def run(out, stop=None):
         def halt(step: int) -> None:
             if step == stop:

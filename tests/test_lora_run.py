@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from dermaflux import phantom
 from dermaflux.cli import app
 from dermaflux.hub import LORA_FILES
+from dermaflux.models import MODELS
 from dermaflux.training import lora_run
 from dermaflux.training.pairs import Pairs
 
@@ -98,8 +99,13 @@ def test_distilled_guidance_leads_away_from_a_weaker_model(train, tiny_folder, t
 
 
 def test_a_weaker_model_of_another_kind_and_captions_without_contraries_are_refused(train, tmp_path):
-    other = "assets/nano"
-    for more, said in ((["--weaker", other], "other latents or captions"), (["--set", "contrast=1"], "--set contrast")):
+    other = ["--weaker", MODELS["nano"].source]
+    for more, said in (
+        (other, "other latents or captions"),
+        (["--set", "contrast=1"], "--set contrast"),
+        ([*other, "--set", "distil_from=1"], "none is"),
+        (["--set", "contrast=1", "--set", "distil_from=1"], "none is"),
+    ):
         done = train(*more)
         assert done.exit_code == 2 and said in done.stderr
     assert not (tmp_path / "out" / "lora").exists()

@@ -31,15 +31,19 @@ def pipeline(folder: Path) -> FluxPipeline:
     return FluxPipeline.from_pretrained(folder / "pipeline", dtype=torch.float32)
 
 
-@pytest.fixture(scope="module")
-def pairs(tiny_folder) -> Pairs:
+def phantom_pairs(folder: Path) -> Pairs:
     """Four phantoms with two wordings each."""
     lesions = [phantom.random_attributes(seed) for seed in range(4)]
     images = [
         (phantom.draw(one, seed, size=tiny.SIZE).image, [caption(one, k) for k in range(2)])
         for seed, one in enumerate(lesions)
     ]
-    return Pairs.of(encode(pipeline(tiny_folder), images, max_sequence_length=64, views=2))
+    return Pairs.of(encode(pipeline(folder), images, max_sequence_length=64, views=2))
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny_folder) -> Pairs:
+    return phantom_pairs(tiny_folder)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

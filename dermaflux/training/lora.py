@@ -60,13 +60,15 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 class LoraOptions:
     """rank and alpha of the adapter (64 and 64 as in the published file), and how the flow is trained. targets: groups,
     or how the names of linear layers end. start: the folder of an adapter to go on from, whose rank, alpha and targets
-    then hold."""
+    then hold. weaker: the folder of a FluxPipeline with the same encoders that was trained less, with its own LoRA in
+    `lora` if it has one; distilled guidance leads away from it."""
 
     rank: int = 64
     alpha: int = 64
     targets: tuple[str, ...] = TARGETS
     flow: FlowOptions = field(default_factory=lambda: FlowOptions(learning_rate=1e-3))
     start: Path | None = None
+    weaker: Path | None = None
 
 
 def train(

@@ -62,14 +62,11 @@ def train_lora(
     options: LoraOptions,
     bits: int = 0,
     validation: Validation | None = None,
-    weaker: Path | None = None,
 ) -> None:
     """Train a LoRA for the model called `base`, a registered name or a folder; writes what `lora.train` does, and the
     model card `out/lora/README.md`.
 
-    bits: of the frozen base's weights, 8 or 4; 0 keeps them. weaker: the folder of a FluxPipeline with the same
-    encoders that was trained less, with its own LoRA in `lora` if it has one; distilled guidance leads away from it. Of
-    several processes the main one encodes, once.
+    bits: of the frozen base's weights, 8 or 4; 0 keeps them. Of several processes the main one encodes, once.
     Raises InputError, DataError or ModelUnavailable.
     """
     spec = find_model(base, "none")
@@ -87,6 +84,7 @@ def train_lora(
     multiple = 2 * pipe.vae_scale_factor
     if size % multiple:
         raise InputError(f"--size must be a multiple of {multiple} px for this model, not {size}.")
+    weaker = _weaker(options, pipe.transformer)
     for name in ("vae", "text_encoder", "text_encoder_2"):
         getattr(pipe, name).to(processes.device)
 
@@ -110,21 +108,29 @@ def train_lora(
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    worse = Worse(_with_its_lora(weaker, pipe.transformer).to(processes.device) if weaker else None, contraries)
+    worse = Worse(weaker and weaker.to(processes.device), contraries)
     lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
-        text = card(spec, loaded.hash, material, options, size, pairs, bits, weaker)
+        text = card(spec, loaded.hash, material, options, size, pairs, bits)
         write_atomically(out / "lora" / "README.md", lambda file: file.write(text.encode()))
 
 
-def _with_its_lora(folder: Path, like: FluxTransformer2DModel) -> FluxTransformer2DModel:
-    """The network of the FluxPipeline in `folder`, which must take what `like` takes. Raises InputError."""
-    own = folder / "lora"
-    pipe = loading.load(find_model(str(folder), str(own) if own.exists() else "none"), "cpu", "float32").pipe
-    if any(pipe.transformer.config[name] != like.config[name] for name in TAKEN):
+def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransformer2DModel | None:
+    """The network that guidance is to lead away from, its LoRA in it, if there is one. Raises InputError where it takes
+    other than what `like` takes, and where no guidance is distilled that it or contrary captions could change."""
+    if not (options.weaker or options.flow.contrast):
+        return None
+    if options.flow.distil_from >= 1 or not like.config.guidance_embeds:
         raise InputError(
-            f"{folder} takes other latents or captions than the base; --weaker must be a model of its kind."
+            "--weaker and --set contrast change the guidance that is distilled, and none is: the model must have a "
+            "guidance embedding, and distil_from be below 1."
         )
+    if options.weaker is None:
+        return None
+    own = options.weaker / "lora"
+    pipe = loading.load(find_model(str(options.weaker), str(own) if own.exists() else "none"), "cpu", "float32").pipe
+    if any(pipe.transformer.config[name] != like.config[name] for name in TAKEN):
+        raise InputError(f"{options.weaker} takes other latents or captions than the base; name a model of its kind.")
     fuse(pipe, 1.0)
     return pipe.transformer.requires_grad_(False)
 
@@ -165,7 +171,6 @@ def card(
     size: int,
     pairs: Pairs,
     bits: int,
-    weaker: Path | None = None,
 ) -> str:
     """A short model card. base: the hash of its weights."""
     flow = options.flow
@@ -175,9 +180,9 @@ def card(
     start = f"gone on from {options.start}" if options.start else f"rank {options.rank}, alpha {options.alpha}"
     time = f"N({flow.time_mean:g}, {flow.time_spread:g})"
     guided = "not distilled" if flow.distil_from >= 1 else f"distilled from {flow.distil_from:.0%} of the steps on"
-    if weaker and flow.distil_from < 1:
-        guided += f", {flow.away:g} away from {weaker.name}"
-    if flow.contrast and flow.distil_from < 1:
+    if options.weaker:
+        guided += f", {flow.away:g} away from {options.weaker.name}"
+    if flow.contrast:
         guided += f", {flow.contrast:g} away from contrary captions"
     sets = ", ".join(path.name for path in material.manifests)
     return f"""---
