@@ -26,7 +26,8 @@ class Appearance:
     mask: (H, W) bool. outline: (N, 2) float xy pixels. asymmetry: 0-2 axes. border: 0-8 abruptly cut segments.
     colours: share of the lesion's area, 0-1, of each colour present. size_mm: largest diameter if the frame is
     FIELD_MM wide. ita: individual typology angle, degrees. tone: nearest Monk tone, 1-10. lesion_share: share of the
-    frame, 0-1. axes: the two axes, each ((x, y), (x, y)). cut_segments: eight octants, clockwise from the right.
+    frame, 0-1. contrast: mean CIELAB distance of the lesion's pixels from the skin. axes: the two axes, each
+    ((x, y), (x, y)). cut_segments: eight octants, clockwise from the right.
     """
 
     found: bool
@@ -40,6 +41,7 @@ class Appearance:
     tone: int
     tone_name: str
     lesion_share: float
+    contrast: float
     axes: tuple[tuple[tuple[float, float], tuple[float, float]], ...]
     cut_segments: tuple[bool, ...]
 
@@ -85,7 +87,7 @@ def measure(image: "Image.Image | np.ndarray") -> Appearance:
     if not mask.any():
         return Appearance(
             False, mask, np.zeros((0, 2)), 0, 0, {}, 0.0,
-            **skin, lesion_share=0.0, axes=(), cut_segments=(False,) * abcd.OCTANTS,
+            **skin, lesion_share=0.0, contrast=0.0, axes=(), cut_segments=(False,) * abcd.OCTANTS,
         )  # fmt: skip
     outline = abcd.smooth_outline(region.mask)
     asymmetry, angle = abcd.asymmetry(region.mask, region.lab)
@@ -102,6 +104,7 @@ def measure(image: "Image.Image | np.ndarray") -> Appearance:
         size_mm=_largest_diameter(full) / width * FIELD_MM,
         **skin,
         lesion_share=float(mask.mean()),
+        contrast=float(np.linalg.norm(region.lab[region.mask] - region.skin, axis=-1).mean()),
         axes=tuple(_axis(region.mask, outline, angle + turn, scale) for turn in (0, 90)),
         cut_segments=cuts,
     )

@@ -183,7 +183,7 @@ def measured_as(**changes) -> Appearance:
     values = {
         "found": True, "mask": np.ones((4, 4), bool), "outline": np.zeros((4, 2)), "asymmetry": 1, "border": 4,
         "colours": {"red": 0.4, "black": 0.6}, "size_mm": 8.2, "ita": 30.0, "tone": 5, "tone_name": "intermediate",
-        "lesion_share": 0.2, "axes": (), "cut_segments": (True,) * 4 + (False,) * 4,
+        "lesion_share": 0.2, "contrast": 30.0, "axes": (), "cut_segments": (True,) * 4 + (False,) * 4,
     }  # fmt: skip
     return Appearance(**values | changes)
 

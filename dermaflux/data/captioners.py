@@ -10,14 +10,21 @@ from dermaflux.lesion import DIAGNOSES, LesionAttributes
 
 HAIRY = 0.02
 """Share of an image that hair covers from where on a caption names it."""
+FAINT = 18.0
+"""Mean CIELAB distance from the skin below which a lesion's asymmetry and border are not named: its outline follows the
+skin's noise, and 81 % of such photographs are measured as asymmetric in two axes, of the others 61 %."""
 
 
 def describe(rgb: np.ndarray, row: manifest.Row) -> LesionAttributes:
     """The measured appearance of `rgb` (H, W, 3) uint8, its hair, dark corners, and `row`'s label and diagnosis.
 
-    Where no lesion is found only tone and artefacts are measured. Raises InputError for an image too small or narrow.
+    Where no lesion is found only tone and artefacts are measured, and of a faint one neither asymmetry nor border.
+    Raises InputError for an image too small or narrow.
     """
-    seen = appearance.measure(rgb).attributes()
+    measured = appearance.measure(rgb)
+    seen = measured.attributes()
+    if measured.contrast < FAINT:
+        seen = replace(seen, asymmetry=None, border=None)
     lightness = background.to_lab(rgb)[..., 0]
     artefacts = {
         "hair": background.find_hair(lightness).mean() > HAIRY,
