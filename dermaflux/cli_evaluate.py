@@ -1,5 +1,6 @@
 """`python -m dermaflux evaluate <what>`: each prints a Markdown table of figures with n and 95 % intervals."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -7,11 +8,14 @@ import typer
 
 from dermaflux.cli_evaluate_classifier import judge_classifiers
 from dermaflux.cli_options import Others, numbers, set_options, stand_alone
+from dermaflux.errors import InputError
 
 evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
 evaluate.add_typer(judge_classifiers)
 
 Count = Annotated[int, typer.Option(min=20)]
+NAME = re.compile(r"[\w.-]{1,40}", re.ASCII)
+"""Of a generator in the table of augmentation; it is part of file names."""
 
 
 @evaluate.command()
@@ -166,7 +170,7 @@ def sheet(
 @evaluate.command()
 def augmentation(
     real: Manifest,
-    drawn: Drawn,
+    drawn: Annotated[list[str], typer.Argument(metavar="[NAME=]DIR...", help="folders that `generate` wrote")],
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="what is there is gone on with")],
     reals: Annotated[str, typer.Option(help="numbers of real images, parted by commas")] = "250,500,1000,1990",
     ratios: Annotated[str, typer.Option(help="synthetic images for each real one")] = "0,1,1.75,4",
@@ -176,7 +180,7 @@ def augmentation(
     judge: Annotated[str | None, typer.Option("--features", metavar="NAME|DIR|FILE.tflite", help="of “probe”")] = None,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     seen: Annotated[
-        Path | None, typer.Option(metavar="MANIFEST.csv", help="what the generator was trained on: its train split")
+        Path | None, typer.Option(metavar="MANIFEST.csv", help="what the generators were trained on: its train split")
     ] = None,
     validation: Annotated[str, typer.Option(help="the split to stop and to calibrate on")] = "val",
     test: Annotated[str, typer.Option(help="the split to be tried on")] = "test",
@@ -185,19 +189,22 @@ def augmentation(
     """The table and figure of the paper: what synthetic images are worth to classifiers of real ones.
 
     Every cell is trained by the code of `train classifier --val`; --set takes its options. Under `accelerate launch`
-    the processes share the cells. Writes cells.csv, table.md and figure.png to DIR.
+    the processes share the cells. Images of several generators stand beside each other, and the last is what the others
+    are compared with. Writes cells.csv, table.md and figure.png to DIR.
     """
     from time import sleep
 
     from dermaflux.data.manifest import read
     from dermaflux.evaluation import augmentation as study
+    from dermaflux.evaluation.augmentation_report import figure, markdown, summary
     from dermaflux.files import write_atomically
     from dermaflux.training.finetune import FinetuneOptions
 
-    rows = (read(real, "train"), read(drawn / "manifest.csv"), read(real, validation), read(real, test))
+    by = {name: read(folder / "manifest.csv") for name, folder in _named(drawn).items()}
+    rows = (read(real, "train"), by, read(real, validation), read(real, test))
     sets = study.Sets(*rows, seen=read(seen, "train") if seen else ())
     names = [name.strip() for name in archs.split(",")]
-    table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds)
+    table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds, list(by))
     part = stand_alone()
     given = _features(judge) if judge else None
     for _ in study.run(table, sets, out, set_options(FinetuneOptions, others), part, given):
@@ -206,11 +213,27 @@ def augmentation(
         return
     while not all((out / cell.name / "result.json").exists() for cell in table):
         sleep(1)  # for the other processes
-    found = study.summary(study.results(out))
+    found = summary(study.results(out))
     write_atomically(out / "cells.csv", lambda file: file.write(found.to_csv(index=False).encode()))
-    write_atomically(out / "table.md", lambda file: file.write((study.markdown(found) + "\n").encode()))
-    study.figure(found).save(out / "figure.png")
-    typer.echo(study.markdown(found))
+    write_atomically(out / "table.md", lambda file: file.write((markdown(found) + "\n").encode()))
+    figure(found).save(out / "figure.png")
+    typer.echo(markdown(found))
+
+
+def _named(folders: list[str]) -> dict[str, Path]:
+    """The folders of `[NAME=]DIR`, by that name or their own. Raises InputError."""
+    named = {}
+    for given in folders:
+        name, _, folder = given.rpartition("=") if not Path(given).is_dir() else ("", "", given)
+        name = name or Path(folder).resolve().name
+        if not NAME.fullmatch(name):
+            raise InputError(f"“{name[:40]}” cannot name a generator: use letters, digits, dots, _ and -.")
+        if not (Path(folder) / "manifest.csv").is_file():
+            raise InputError(f"{folder} is not a folder that `generate` wrote: it holds no manifest.csv.")
+        if name in named:
+            raise InputError(f"Two folders are named “{name}”. Name them apart: NAME=DIR.")
+        named[name] = Path(folder)
+    return named
 
 
 def _features(source: str):

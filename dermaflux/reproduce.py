@@ -20,24 +20,34 @@ text: train text --out {work}/text --steps 800 --learning-rate 2e-3
 """
 _GENERATOR = """
 NAME-base: train base {seen} --autoencoder {work}/autoencoder/vae --texts {work}/text --teacher {teacher}
-    --out {work}/NAME/base --count 3000 --steps 24000 --batch 32 --learning-rate 8e-4 --objective NAME
+    --out {work}/NAME/base --count 3000 --steps 12000 --batch 32 --learning-rate 8e-4 --objective NAME
     --set distil_from=1 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-lora: train lora {seen} --base {work}/NAME/base/pipeline --teacher {teacher} --out {work}/NAME/lora
-    --steps 4000 --batch 32 --learning-rate 8e-4 --captions-from appearance
+    --steps 3000 --batch 32 --learning-rate 8e-4 --captions-from appearance
     --set warmup=60 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-draw: generate --model {work}/NAME/base/pipeline --lora {work}/NAME/lora/lora --from {seen} --label both
     --count 7960 --memory bf16 --compile --out {work}/NAME/drawn
 NAME-realism: evaluate realism {data} {work}/NAME/drawn --features {features}
-NAME-table: evaluate augmentation {data} {work}/NAME/drawn --seen {seen} --out {work}/NAME/table
+"""
+_TABLE = """
+NAME: evaluate augmentation {data} DRAWN --seen {seen} --out {work}/table
     --reals 250,500,1000,1990 --ratios 0,1,1.75,4 --seeds 3 --archs probe,test_vit3 --features {features}
     --validation val --test val --set pretrained=0 --set image_size=96 --set steps=600 --set learning_rate=1e-3
     --set patience=0 --set check_every=600
 """
-EMBEDDED = _BEFORE + _GENERATOR.replace("NAME", "flow") + _GENERATOR.replace("NAME", "diffusion")
+_DRAWN = "flow={work}/flow/drawn", "diffusion={work}/diffusion/drawn"
+EMBEDDED = (
+    _BEFORE
+    + _GENERATOR.replace("NAME", "flow")
+    + _TABLE.replace("NAME", "flow-table").replace("DRAWN", _DRAWN[0])
+    + _GENERATOR.replace("NAME", "diffusion")
+    + _TABLE.replace("NAME", "table").replace("DRAWN", " ".join(_DRAWN))
+)
 """On models small enough for two processor cores. Autoencoder, both generators and the attributes that they are asked
 for come from 250 real images and from phantoms alone, and every cell of the table holds those 250 first, so that none
 learns, by way of a generator, of an image that is not its own. Cells are trained to the end, whatever the images that
-they are tried on say of them on the way."""
+they are tried on say of them on the way. The table of the flow is there before the baseline is begun, and its cells
+are taken over."""
 
 PAPER = """
 sample: data sample {data} --count 2500 --out {seen}
@@ -45,7 +55,7 @@ caption: caption {seen} --captioner llama
 lora: train lora {seen} --base flux1-dev --captions-from manifest --out {work}/flow/lora --steps 20000
 draw: generate --model flux1-dev --lora {work}/flow/lora/lora --from {seen} --label both --count 40000
     --out {work}/flow/drawn
-table: evaluate augmentation {data} {work}/flow/drawn --seen {seen} --out {work}/flow/table
+table: evaluate augmentation {data} flow={work}/flow/drawn --seen {seen} --out {work}/table
     --reals 2500,5000,7500,10000 --ratios 0,1,1.25,1.5,1.75,2,3,4 --seeds 5
     --archs vit_base_patch16_224,resnext50_32x4d
 """

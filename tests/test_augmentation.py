@@ -21,6 +21,7 @@ from dermaflux.data.pixels import Shelf, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.evaluation import augmentation, probe
 from dermaflux.evaluation.augmentation import Cell, Sets
+from dermaflux.evaluation.augmentation_report import MEASURES, figure, markdown, summary
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -30,33 +31,36 @@ def rows(name: str, count: int) -> list[Row]:
 
 
 def test_cells_are_all_combinations_and_the_synthetic_images_alone():
-    table = augmentation.cells(["a", "b"], [10, 20], [0, 2], 3)
-    assert len(table) == len(set(table)) == 2 * (4 + 1) * 3
+    table = augmentation.cells(["a", "b"], [10, 20], [0, 2], 3, ["flow", "diffusion"])
+    assert len(table) == len({cell.name for cell in table}) == 2 * (2 + 2 * (2 + 1)) * 3
     assert {cell.ratio for cell in table if cell.real == 0} == {2}
+    assert all(bool(cell.generator) == bool(cell.ratio) for cell in table)
 
 
 def test_a_cell_learns_from_its_real_images_and_so_many_drawn_ones():
-    sets = Sets(rows("real", 40), rows("drawn", 100), [], [])
+    sets = Sets(rows("real", 40), {"flow": rows("drawn", 100)}, [], [])
     names = lambda cell: [row.path.name for row in sets.learned(cell, 40)]
-    plain, mixed = names(Cell("a", 20, 0, 1)), names(Cell("a", 20, 1.75, 1))
+    plain, mixed = names(Cell("a", 20, 0, 1)), names(Cell("a", 20, 1.75, 1, "flow"))
     assert len(plain) == 20 and mixed[:20] == plain and len(mixed) == 55
     assert set(plain) < set(names(Cell("a", 40, 0, 1)))
-    assert len(names(Cell("a", 0, 2, 1))) == 80 and all("drawn" in name for name in names(Cell("a", 0, 2, 1)))
+    assert len(names(Cell("a", 0, 2, 1, "flow"))) == 80 and all(
+        "drawn" in name for name in names(Cell("a", 0, 2, 1, "flow"))
+    )
     with pytest.raises(DataError, match="only 100"):
-        names(Cell("a", 40, 3, 0))
+        names(Cell("a", 40, 3, 0, "flow"))
 
 
 def test_no_cell_learns_from_a_generator_that_saw_more_real_images_than_it():
     real = rows("real", 40)
-    sets = Sets(real, rows("drawn", 100), [], [], seen=real[30:])
+    sets = Sets(real, {"flow": rows("drawn", 100)}, [], [], seen=real[30:])
     own = {row.path for row in real[30:]}
-    assert own <= {row.path for row in sets.learned(Cell("a", 12, 1, 5), 40)}
+    assert own <= {row.path for row in sets.learned(Cell("a", 12, 1, 5, "flow"), 40)}
     assert own == {row.path for row in sets.learned(Cell("a", 10, 0, 5), 40)}
     assert len(sets.learned(Cell("a", 6, 0, 5), 40)) == 6
     with pytest.raises(DataError, match="trained on 10 images"):
-        sets.learned(Cell("a", 6, 1, 0), 40)
+        sets.learned(Cell("a", 6, 1, 0, "flow"), 40)
     with pytest.raises(DataError, match=r"other0\.png was seen by the generator"):
-        Sets(real, rows("drawn", 9), [], [], seen=rows("other", 1)).learned(Cell("a", 6, 1, 0), 40)
+        Sets(real, {"flow": rows("drawn", 9)}, [], [], seen=rows("other", 1)).learned(Cell("a", 6, 1, 0, "flow"), 40)
 
 
 def test_decoded_images_are_kept_for_the_next_cell_as_far_as_the_limit_goes(tmp_path):
@@ -76,23 +80,45 @@ def test_decoded_images_are_kept_for_the_next_cell_as_far_as_the_limit_goes(tmp_
         shelf.read(some, 4)
 
 
+def finished(malignant: list[bool], told: list[np.ndarray], shifts: dict[str, float]) -> pd.DataFrame:
+    """Cells of three seeds that say `told`, and of the malignant ones more with the images of each generator."""
+    return pd.DataFrame(
+        dict(arch="a", real=10, ratio=float(bool(name)), seed=seed, generator=name, malignant=malignant)
+        | dict(log_odds=(told[seed] + shift * np.array(malignant)).tolist())
+        for name, shift in shifts.items()
+        for seed in range(3)
+    )
+
+
 def test_gains_are_paired_by_image_and_intervals_are_over_images():
     rng, malignant = np.random.default_rng(0), [True, False] * 60
     told = [malignant + rng.normal(0, 1.5, 120) for _ in range(3)]  # by seed
-    found = pd.DataFrame(
-        dict(arch="a", real=10, ratio=ratio, seed=seed, malignant=malignant, log_odds=(told[seed] + shift).tolist())
-        for ratio, shift in ((0.0, np.zeros(120)), (1.0, 0.5 * np.array(malignant)))
-        for seed in range(3)
-    )
-    plain, mixed = augmentation.summary(found).to_dict("records")
+    found = finished(malignant, told, {"": 0.0, "flow": 0.5})
+    plain, mixed = summary(found).to_dict("records")
     areas = [roc_auc_score(malignant, odds) for odds in told]
     assert plain["auc"] == pytest.approx(np.mean(areas)) and np.isnan(plain["auc_gain"])
     assert (plain["auc_least"], plain["auc_most"]) == pytest.approx((min(areas), max(areas)))
     gain = mixed["auc"] - plain["auc"]
     assert mixed["auc_gain"] == pytest.approx(gain) and mixed["auc_gain_low"] < gain < mixed["auc_gain_high"]
     assert mixed["auc_gain_high"] - mixed["auc_gain_low"] < (plain["auc_high"] - plain["auc_low"]) / 3
-    text = augmentation.markdown(augmentation.summary(found))
+    text = markdown(summary(found))
     assert f"| a | 10 | {plain['auc']:.3f} (" in text and f"| a | 10 | +{gain:.3f} (" in text
+
+
+def test_generators_stand_beside_each_other_and_lead_over_the_last(tmp_path):
+    rng, malignant = np.random.default_rng(0), [True, False] * 60
+    told = [malignant + rng.normal(0, 1.5, 120) for _ in range(3)]
+    table = summary(finished(malignant, told, {"": 0.0, "flow": 0.5, "diffusion": 0.2}))
+    assert list(table.generator) == ["flow"] * 2 + ["diffusion"] * 2 and list(table.ratio) == [0, 1] * 2
+    (plain, flow), (again, baseline) = (part.to_dict("records") for _, part in table.groupby("generator", sort=False))
+    assert plain["auc"] == again["auc"] and np.isnan(plain["auc_lead"]) and np.isnan(baseline["auc_lead"])
+    assert flow["auc_lead"] == pytest.approx(flow["auc"] - baseline["auc"])
+    assert flow["auc_lead_low"] < flow["auc_lead"] < flow["auc_lead_high"]
+    text = markdown(table)
+    assert f"| a | diffusion | 10 | +{baseline['auc_gain']:.3f} (" in text
+    _, lead = text.split("| AUC beyond that with the images of diffusion |")
+    assert f"| a | flow | 10 | +{flow['auc_lead']:.3f} (" in lead and "| a | diffusion" not in lead
+    assert figure(table).height > figure(table[table.generator == "flow"]).height
 
 
 @pytest.mark.parametrize(
@@ -101,7 +127,7 @@ def test_gains_are_paired_by_image_and_intervals_are_over_images():
 def test_accuracies_are_those_of_scikit_learn(name, expected):
     rng = np.random.default_rng(1)
     malignant, odds = rng.random(50) < 0.3, rng.normal(0, 1, (2, 50))
-    _, measure = augmentation.MEASURES[name]
+    _, measure = MEASURES[name]
     assert measure(malignant, *odds) == pytest.approx(np.mean([expected(malignant, one >= 0) for one in odds]))
 
 
@@ -134,6 +160,22 @@ def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     times = {path: path.stat().st_mtime_ns for path in results[1:]}
     assert CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments)]).exit_code == 0
     assert results[0].exists() and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["nowhere"], "nowhere is not a folder that `generate` wrote"),
+        (["a b={drawn}"], "cannot name a generator"),
+        (["flow={drawn}", "flow={drawn}"], "Two folders are named “flow”"),
+    ],
+)
+def test_folders_that_are_none_or_named_alike_are_refused(tmp_path, folders, said):
+    tiny_classifier.write_manifest(tmp_path, [{"label": "benign", "split": "train"}])
+    given = [folder.format(drawn=tmp_path) for folder in folders]
+    words = ["evaluate", "augmentation", str(tmp_path / "manifest.csv"), *given, "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 2 and said in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_launched_processes_share_the_cells_and_train_each_by_itself(tmp_path):
@@ -170,7 +212,7 @@ def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
     assert done.exit_code == 0, done.output
     found = augmentation.results(tmp_path / "out")
     assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
-    assert (augmentation.summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
+    assert (summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
 
 
 def test_a_probe_learns_from_a_resample_that_its_seed_draws():

@@ -72,16 +72,25 @@ def test_the_generator_of_the_embedded_size_sees_no_image_that_a_cell_does_not(g
     seen = str(given["seen"])
     for name in ("autoencoder", "flow-base", "flow-lora", "diffusion-base", "diffusion-lora"):
         assert seen in words[name] and str(given["data"]) not in words[name]
+    table = words["table"]
+    value = lambda flag, words: words[words.index(flag) + 1]
+    reals, ratios = ([float(n) for n in value(flag, table).split(",")] for flag in ("--reals", "--ratios"))
+    assert value("--seen", table) == value("--seen", words["flow-table"]) == seen
+    assert min(reals) >= int(value("--count", words["sample"]))
     for name in ("flow", "diffusion"):
-        assert words[f"{name}-draw"][words[f"{name}-draw"].index("--from") + 1] == seen
-        table = words[f"{name}-table"]
-        value = lambda flag, table=table: table[table.index(flag) + 1]
-        assert value("--seen") == seen
-        count = int(words["sample"][words["sample"].index("--count") + 1])
-        reals, ratios = ([float(n) for n in value(flag).split(",")] for flag in ("--reals", "--ratios"))
-        assert min(reals) >= count
-        drawn = int(words[f"{name}-draw"][words[f"{name}-draw"].index("--count") + 1])
-        assert drawn >= max(round(cell.ratio * (cell.real or max(reals))) for cell in cells(["a"], reals, ratios, 1))
+        draw = words[f"{name}-draw"]
+        assert value("--from", draw) == seen and f"{name}={value('--out', draw)}" in table
+        every = cells(["a"], reals, ratios, 1, [name])
+        assert int(value("--count", draw)) >= max(round(cell.ratio * (cell.real or max(reals))) for cell in every)
+
+
+def test_the_flow_is_told_before_its_baseline_is_begun_and_its_cells_serve_both(given):
+    stages = {stage.name: stage for stage in plan(SIZES["embedded"], given)}
+    order = list(stages)
+    assert order.index("flow-table") < order.index("diffusion-base") < order.index("table")
+    first, both = stages["flow-table"].command, list(stages["table"].command)
+    both.remove(f"diffusion={given['work']}/diffusion/drawn")
+    assert list(first) == both
 
 
 def test_a_plan_names_what_it_lacks(given):
