@@ -39,8 +39,9 @@ def autoencoder(
     from dermaflux.data.manifest import read
     from dermaflux.data.pixels import read_pixels
     from dermaflux.evaluation import figures
+    from dermaflux.model_files import NATIVE
     from dermaflux.models import NANO
-    from dermaflux.training.autoencoder import NATIVE, psnr
+    from dermaflux.training.autoencoder import psnr
 
     model = AutoencoderTiny.from_pretrained(vae or NANO / "vae").eval()
     scores = psnr(model, read_pixels(read(manifest, split), NATIVE))

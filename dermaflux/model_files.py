@@ -1,4 +1,4 @@
-"""The files of a model on disk: a FluxPipeline's folder, or the single files of the original FLUX.1 code."""
+"""The files of a model, a FluxPipeline's folder or the single files of FLUX.1's code, and what they tell of it."""
 
 import json
 from collections.abc import Mapping
@@ -11,6 +11,21 @@ SINGLE_FILES: Mapping[str, str] = {
     "text_encoder_2": "t5xxl*.safetensors",
 }
 """The parts of FLUX.1 as the original code, and the demo of the method's authors, keep them on disk."""
+
+FLUX1_LATENTS = dict(_class_name="AutoencoderKL", latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
+"""What the configuration of an autoencoder says whose latents are FLUX.1's."""
+NATIVE, NATIVE_TO_FLUX = 256, 512
+"""The side in px of the images that the embedded autoencoder is made for, and that a LoRA for FLUX.1 is trained at."""
+
+
+def native_size(vae: Mapping) -> int:
+    """The side in px that an autoencoder of this configuration was made for. An AutoencoderTiny does not say."""
+    return int(vae.get("sample_size") or (NATIVE if is_embedded(vae) else NATIVE_TO_FLUX))
+
+
+def is_embedded(vae: Mapping) -> bool:
+    """Whether it is of the kind that `train autoencoder` makes, which alone halves an image four times."""
+    return vae.get("_class_name") == "AutoencoderTiny" and len(vae.get("decoder_block_out_channels", ())) == 5
 
 
 def single_files(folder: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.model_files import single_files
+from dermaflux.model_files import FLUX1_LATENTS, NATIVE, is_embedded, native_size, single_files
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
@@ -82,8 +82,6 @@ class ModelSpec:
 
 NANO = ASSETS / "nano"
 TAEF1 = "madebyollin/taef1"
-FLUX1_LATENTS = dict(_class_name="AutoencoderKL", latent_channels=16, scaling_factor=0.3611, shift_factor=0.1159)
-"""What the configuration of an autoencoder says whose latents TAEF1 decodes."""
 _DERMAFLUX_LORA = LoraSpec(
     "dermaflux",
     "DermaFlux LoRA (published)",
@@ -100,8 +98,8 @@ MODELS: Mapping[str, ModelSpec] = {
             source=str(NANO),
             licence="Apache-2.0",
             licence_note="Trained by this project on CC0 dermoscopic images (ISIC 2017) and drawn phantoms.",
-            sizes=(256,),
-            size=256,
+            sizes=(NATIVE,),
+            size=NATIVE,
             steps=20,
             guidance=1.5,
             max_sequence_length=32,
@@ -190,17 +188,17 @@ def _of_pipeline(folder: Path) -> ModelSpec:
             json.loads((folder / part).read_text(encoding="utf-8"))
             for part in ("transformer/config.json", "vae/config.json", "tokenizer_2/tokenizer_config.json")
         )
-        guided, largest = bool(transformer.get("guidance_embeds")), int(vae.get("sample_size", 512))
-        length = int(min(tokenizer.get("model_max_length", 512), 512))
+        guided, largest = bool(transformer.get("guidance_embeds")), native_size(vae)
+        length, size = int(min(tokenizer.get("model_max_length", 512), 512)), min(512, largest)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelUnavailable(f"{folder} is not the folder of a whole FluxPipeline: {error}.") from error
-    size = min(512, largest)
+    own = dict(name=folder.name, title=f"{folder.name} (local folder)", source=str(folder))
+    note = "A pipeline on this machine; its source says what it may be used for."
+    own |= dict(licence="as its source says", licence_note=note)
+    if is_embedded(vae):
+        return replace(MODELS["nano"], lora=None, previews=None, **own)
     return ModelSpec(
-        name=folder.name,
-        title=f"{folder.name} (local folder)",
-        source=str(folder),
-        licence="as its source says",
-        licence_note="A pipeline on this machine; its source says what it may be used for.",
+        **own,
         sizes=tuple(sorted({side for side in (128, 256, 512, 1024) if side <= largest} | {size})),
         size=size,
         steps=20 if guided else 4,

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 
 from dermaflux import phantom
+from dermaflux.model_files import NATIVE
 from dermaflux.training import autoencoder
-from dermaflux.training.autoencoder import CONFIG, LATENTS, NATIVE, AutoencoderOptions
+from dermaflux.training.autoencoder import CONFIG, LATENTS, AutoencoderOptions
 from dermaflux.training.pieces import SIDE, inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import Taef2
 

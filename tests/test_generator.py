@@ -1,17 +1,19 @@
 """The generator draws what the diffusers pipelines draw, as a stream that can be stopped, repeated and adapted."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 import torch
-from diffusers import FluxImg2ImgPipeline, FluxPipeline
+from diffusers import AutoencoderTiny, FluxImg2ImgPipeline, FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.lesion import EXAMPLES
-from dermaflux.models import MODELS, SamplingOptions
+from dermaflux.model_files import native_size
+from dermaflux.models import MODELS, NANO, SamplingOptions
 from dermaflux.schedule import flux_schedule
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
@@ -233,3 +235,20 @@ def test_the_recipe_names_the_weights(tiny_generator, base):
     assert len(recipe.model_hash) == len(recipe.lora_hash) == 16
     assert samples(base)[0].provenance.model_hash == recipe.model_hash
     assert not samples(base)[0].provenance.lora
+
+
+def test_a_folder_of_the_embedded_kind_is_drawn_at_the_size_that_it_was_trained_at(tmp_path):
+    shutil.copytree(NANO, tmp_path / "own", ignore=shutil.ignore_patterns("classifier", "lora", "*.md", "previews*"))
+    own, embedded = (Generator.load(name, "none", "cpu") for name in (str(tmp_path / "own"), "nano"))
+    drawn = []
+    for generator in (own, embedded):
+        options = SamplingOptions.defaults(generator.spec, seeds=(3,), steps=2)
+        samples = [one for one in generator.sample("A mole.", options) if isinstance(one, Sample)]
+        drawn.append(np.asarray(samples[0].image))
+    assert np.array_equal(*drawn) and (own.spec.size, own.spec.guidance) == (256, MODELS["nano"].guidance)
+    assert own.spec.title == "own (local folder)" and own.spec.licence != MODELS["nano"].licence
+
+
+def test_an_autoencoder_that_does_not_say_its_size_is_that_of_flux():
+    flux = AutoencoderTiny(latent_channels=16)
+    assert native_size(flux.config) == 512 and native_size({"sample_size": 1024}) == 1024

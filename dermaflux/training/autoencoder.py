@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from diffusers import AutoencoderTiny, FluxPipeline
+from diffusers import AutoencoderTiny
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from torch import nn
@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from dermaflux.data import manifest
 from dermaflux.data.pixels import read_pixels
+from dermaflux.model_files import NATIVE
 from dermaflux.training.critic import Critic
 from dermaflux.training.loop import fit, update
 from dermaflux.training.phantoms import draw_phantoms
@@ -34,7 +35,6 @@ from dermaflux.training.pieces import inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 BATCH = 32
-NATIVE = 256
 CONFIG = dict(
     latent_channels=LATENTS,
     encoder_block_out_channels=(64,) * 5,
@@ -253,11 +253,6 @@ def augment(pixels: torch.Tensor, batch: int) -> torch.Tensor:
 def gradient_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """L1 distance of horizontal and vertical differences; keeps edges and hair sharp."""
     return sum(F.l1_loss(y.diff(dim=d), x.diff(dim=d)) for d in (2, 3))
-
-
-def native_size(pipe: FluxPipeline) -> int:
-    """The side in pixels that the autoencoder of `pipe` was made for: AutoencoderTiny does not say, and is ours."""
-    return pipe.vae.config.get("sample_size", NATIVE)
 
 
 @torch.no_grad()

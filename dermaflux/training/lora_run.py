@@ -20,9 +20,9 @@ from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.files import write_atomically
 from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
+from dermaflux.model_files import native_size
 from dermaflux.models import ModelSpec, find_model
 from dermaflux.training import lora
-from dermaflux.training.autoencoder import native_size
 from dermaflux.training.encoding import VIEWS, Part, Seen, encode
 from dermaflux.training.fitting import BUCKET, CROP, fitted
 from dermaflux.training.guidance import Contraries, Worse
@@ -80,7 +80,7 @@ def train_lora(
     exact = processes.device.type == "cpu" or options.flow.precision == "no"
     loaded = loading.load(spec, "cpu", "float32" if exact else "bf16")
     pipe, length = loaded.pipe, min(loaded.pipe.tokenizer_2.model_max_length, LENGTH)
-    size = material.size or min(SIZE, native_size(pipe))
+    size = material.size or min(SIZE, native_size(pipe.vae.config))
     multiple = 2 * pipe.vae_scale_factor
     if size % multiple:
         raise InputError(f"--size must be a multiple of {multiple} px for this model, not {size}.")

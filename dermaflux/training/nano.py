@@ -19,9 +19,9 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.data.pixels import open_rgb
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes
+from dermaflux.model_files import NATIVE, native_size
 from dermaflux.models import MODELS
 from dermaflux.training import autoencoder, flow, text
-from dermaflux.training.autoencoder import NATIVE, native_size
 from dermaflux.training.changes import CHANGES
 from dermaflux.training.diffusion import NoisePredictor, losses_of
 from dermaflux.training.encoding import VIEWS, encode
@@ -92,7 +92,7 @@ def train_base(
         out / "pairs.safetensors",
         lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
     )
-    sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe), length, out / "samples")
+    sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
     flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")

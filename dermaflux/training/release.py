@@ -10,7 +10,7 @@ from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
 from dermaflux.errors import InputError
-from dermaflux.training.autoencoder import native_size
+from dermaflux.model_files import native_size
 from dermaflux.training.pairs import Pairs
 
 WHENCE = "_name_or_path"
@@ -46,8 +46,8 @@ def fit_previews(pipe: FluxPipeline, pairs: Pairs, path: Path) -> None:
     chosen = torch.randperm(latents.shape[0], generator=torch.Generator().manual_seed(0))[:256]
     latents = pipe._unpack_latents(
         latents[chosen, torch.zeros_like(chosen)].float(),
-        native_size(pipe),
-        native_size(pipe),
+        native_size(pipe.vae.config),
+        native_size(pipe.vae.config),
         pipe.vae_scale_factor,
     )
     scaled = latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor
