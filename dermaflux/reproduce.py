@@ -20,10 +20,10 @@ text: train text --out {work}/text --steps 800 --learning-rate 2e-3
 """
 _GENERATOR = """
 NAME-base: train base {seen} --autoencoder {work}/autoencoder/vae --texts {work}/text --teacher {teacher}
-    --out {work}/NAME/base --count 3000 --steps 12000 --batch 32 --learning-rate 8e-4 --objective NAME
+    --out {work}/NAME/base --count 3000 --steps 8000 --batch 32 --learning-rate 8e-4 --objective NAME
     --set distil_from=1 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-lora: train lora {seen} --base {work}/NAME/base/pipeline --teacher {teacher} --out {work}/NAME/lora
-    --steps 3000 --batch 32 --learning-rate 8e-4 --captions-from appearance
+    --steps 2500 --batch 32 --learning-rate 8e-4 --captions-from appearance
     --set warmup=60 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-draw: generate --model {work}/NAME/base/pipeline --lora {work}/NAME/lora/lora --from {seen} --label both
     --count 7960 --memory bf16 --compile --out {work}/NAME/drawn

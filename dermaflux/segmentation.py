@@ -29,6 +29,10 @@ LIGHTER = 0.6
 MAX_GRAIN = 2.5
 """Median fine variation of L* above which an image is noise or print, not skin; real images stay below 1.5."""
 
+INK, INKED = (15.0, -8.0), 0.15
+"""Beyond these a* and b* a pixel may be a surgical marker's ink. A region with more than this share of it is a lesion
+only where nothing else is: a few lesions are as violet."""
+
 
 @dataclass(frozen=True)
 class Region:
@@ -64,12 +68,22 @@ def segment(rgb: np.ndarray) -> Region:
     light = illumination(lab, field)
     distance = cv2.GaussianBlur(_distance(lab, light), (0, 0), 1.2)
     distance[~field] = 0
-    regions = _regions(SATURATION * np.tanh(distance / SATURATION), field) if grain < MAX_GRAIN else []
-    best = next((region for region in regions if _lesion_like(region, distance, field)), None)
+    best = _best(distance, field) if grain < MAX_GRAIN else None
+    ink = (lab[..., 1] > INK[0]) & (lab[..., 2] < INK[1])
+    if best is not None and ink[best].mean() > INKED:
+        bare = field & ~cv2.dilate(ink.astype(np.uint8), disk(4)).astype(bool)
+        other = _best(np.where(bare, distance, 0), bare)
+        best, field = (best, field) if other is None else (other, bare)
     found = best is not None
     mask = _refined(best, distance, field) if found else np.zeros(field.shape, bool)
     skin_pixels = _skin_pixels(mask, field, hair, distance)
     return Region(lab, mask, field, hair, light, distance, np.median(lab[skin_pixels], axis=0), found)
+
+
+def _best(distance: np.ndarray, field: np.ndarray) -> np.ndarray | None:
+    """The best candidate that looks like a lesion."""
+    regions = _regions(SATURATION * np.tanh(distance / SATURATION), field)
+    return next((region for region in regions if _lesion_like(region, distance, field)), None)
 
 
 def _working_size(rgb: np.ndarray) -> np.ndarray:

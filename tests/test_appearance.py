@@ -43,6 +43,24 @@ def test_every_drawn_lesion_is_found_where_it_is(pairs):
     assert np.mean([dice(drawn.mask, measured.mask) for drawn, measured in pairs]) > 0.88
 
 
+VIOLET = (95, 50, 120)
+
+
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_ink_is_not_taken_for_the_lesion_beside_it(seed):
+    drawn = phantom.draw(LesionAttributes(asymmetry=0, colours=("light brown",), size_mm=2, tone=3), seed)
+    marked = Image.fromarray(drawn.image)
+    top, left = np.argwhere(drawn.mask).min(0)
+    ImageDraw.Draw(marked).line([(left - 60, top), (left - 25, top - 40), (left - 20, top - 60)], VIOLET, 24, "curve")
+    assert dice(measure(marked).mask, drawn.mask) > 0.8
+
+
+def test_a_violet_lesion_is_one_where_nothing_else_is(plain):
+    violet = plain.image.copy()
+    violet[plain.mask] = VIOLET
+    assert dice(measure(violet).mask, plain.mask) > 0.8
+
+
 def test_asymmetry_is_mostly_exact(pairs):
     assert np.mean([drawn.attributes.asymmetry == measured.asymmetry for drawn, measured in pairs]) > 0.75
 
