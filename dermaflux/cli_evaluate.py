@@ -191,7 +191,7 @@ def augmentation(
 
     Every cell is trained by the code of `train classifier --val`; --set takes its options. Under `accelerate launch`
     the processes share the cells. Images of several generators stand beside each other, and the last is what the others
-    are compared with. Writes cells.csv, table.md and figure.png to DIR.
+    are compared with. Writes cells.csv, table.md, figure.png (AUC) and figure-accuracy.png (as the paper's) to DIR.
     """
     from time import sleep
 
@@ -203,7 +203,15 @@ def augmentation(
 
     by = {name: read(folder / "manifest.csv") for name, folder in _named(drawn).items()}
     rows = (read(real, "train"), by, read(real, validation), read(real, test))
-    sets = study.Sets(*rows, seen=read(seen, "train") if seen else ())
+    known = read(seen, "train") if seen else ()
+    if seen and not known:
+        raise InputError(f"{seen} has no rows of the split train; --seen lists what the generators were trained on.")
+    if not seen:
+        typer.echo(
+            "Without --seen nothing keeps a cell from learning, by way of a generator, of real images beyond its own.",
+            err=True,
+        )
+    sets = study.Sets(*rows, seen=known)
     names = [name.strip() for name in archs.split(",")]
     table = study.cells(names, numbers(reals, int), numbers(ratios, float), seeds, list(by))
     part = stand_alone()
@@ -214,18 +222,20 @@ def augmentation(
         return
     while not all((out / cell.name / "result.json").exists() for cell in table):
         sleep(1)  # for the other processes
-    found = summary(study.results(out))
+    found = summary(study.results(out, table))
     write_atomically(out / "cells.csv", lambda file: file.write(found.to_csv(index=False).encode()))
-    write_atomically(out / "table.md", lambda file: file.write((markdown(found) + "\n").encode()))
-    figure(found).save(out / "figure.png")
-    typer.echo(markdown(found))
+    text = "\n\n".join(markdown(found, measure) for measure in ("auc", "accuracy"))
+    write_atomically(out / "table.md", lambda file: file.write(f"{text}\n".encode()))
+    for name, measure in (("figure.png", "auc"), ("figure-accuracy.png", "accuracy")):
+        write_atomically(out / name, lambda file, measure=measure: figure(found, measure).save(file, "png"))
+    typer.echo(text)
 
 
 def _named(folders: list[str]) -> dict[str, Path]:
     """The folders of `[NAME=]DIR`, by that name or their own. Raises InputError."""
     named = {}
     for given in folders:
-        name, _, folder = given.rpartition("=") if not Path(given).is_dir() else ("", "", given)
+        name, _, folder = given.partition("=") if "=" in given and not Path(given).is_dir() else ("", "", given)
         name = name or Path(folder).resolve().name
         if not NAME.fullmatch(name):
             raise InputError(f"“{name[:40]}” cannot name a generator: use letters, digits, dots, _ and -.")

@@ -1,6 +1,7 @@
 """The table of what synthetic images buy: which images each cell learns from, its results, table and figure."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -31,7 +32,7 @@ def rows(name: str, count: int) -> list[Row]:
 
 
 def test_cells_are_all_combinations_and_the_synthetic_images_alone():
-    table = augmentation.cells(["a", "b"], [10, 20], [0, 2], 3, ["flow", "diffusion"])
+    table = augmentation.cells(["probe", "resnet10t"], [10, 20], [0, 2], 3, ["flow", "diffusion"])
     assert len(table) == len({cell.name for cell in table}) == 2 * (2 + 2 * (2 + 1)) * 3
     assert {cell.ratio for cell in table if cell.real == 0} == {2}
     assert all(bool(cell.generator) == bool(cell.ratio) for cell in table)
@@ -121,22 +122,106 @@ def test_generators_stand_beside_each_other_and_lead_over_the_last(tmp_path):
     assert figure(table).height > figure(table[table.generator == "flow"]).height
 
 
+def test_intervals_span_the_seeds_where_these_differ_more_than_the_images():
+    malignant = [True, False] * 200
+    sure = np.array(malignant) * 8.0 - 4
+    told = [sure, sure, -sure]  # two seeds are always right and one always wrong, of whatever image
+    [row] = summary(finished(malignant, told, {"": 0.0})).to_dict("records")
+    assert row["auc"] == pytest.approx(2 / 3) and (row["auc_low"], row["auc_high"]) == (0, 1)
+
+
 @pytest.mark.parametrize(
-    ("name", "expected"), [("accuracy", accuracy_score), ("balanced_accuracy", balanced_accuracy_score)]
+    ("name", "expected"),
+    [("auc", roc_auc_score), ("accuracy", accuracy_score), ("balanced_accuracy", balanced_accuracy_score)],
 )
-def test_accuracies_are_those_of_scikit_learn(name, expected):
+def test_measures_of_resamples_are_those_of_scikit_learn(name, expected):
     rng = np.random.default_rng(1)
-    malignant, odds = rng.random(50) < 0.3, rng.normal(0, 1, (2, 50))
+    malignant, odds = rng.random(50) < 0.3, rng.normal(0, 1, 50).round(1)  # with ties
+    weights = rng.multinomial(50, np.full(50, 0.02), 3)
     _, measure = MEASURES[name]
-    assert measure(malignant, *odds) == pytest.approx(np.mean([expected(malignant, one >= 0) for one in odds]))
+    said = odds if name == "auc" else odds >= 0
+    own = [expected(malignant, said, sample_weight=one) for one in weights]
+    assert measure(weights.astype(float), malignant, odds) == pytest.approx(own)
+    assert np.isnan(measure(np.array([malignant * 1.0]), malignant, odds)).all() == (name != "accuracy")
 
 
-def test_cells_of_an_earlier_form_are_named_with_the_way_out(tmp_path):
-    path = tmp_path / "a-10-x0-0" / "result.json"
-    path.parent.mkdir()
-    path.write_text(json.dumps({"arch": "a", "real": 10, "ratio": 0, "seed": 0, "auc": 0.7}))
-    with pytest.raises(DataError, match=r"a-10-x0-0/result\.json was written by an earlier version.*delete it"):
-        augmentation.results(tmp_path)
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """A manifest with the splits train, val and test, and two folders of drawn images whose names are out of order."""
+    real = [{"label": ("benign", "malignant")[i % 2], "split": SPLITS[i // 2 % 4]} for i in range(48)]
+    drawn = [{"label": ("benign", "malignant")[i % 2], "split": "train"} for i in range(24)]
+    for name, given in (("real", real), ("z-flow", drawn), ("a-diffusion", drawn)):
+        (tmp_path / name).mkdir()
+        tiny_classifier.write_manifest(tmp_path / name, given)
+    return tmp_path
+
+
+SPLITS = ("train", "train", "val", "test")
+
+
+def command(folder: Path, *others: object, drawn=("z-flow",), reals="8"):
+    few = dict(pretrained=0, image_size=32, steps=2, check_every=2, batch=4, ema=0.5)
+    words = ["evaluate", "augmentation", folder / "real" / "manifest.csv", *(folder / name for name in drawn)]
+    words += ["--out", folder / "out", "--reals", reals, "--ratios", "0,1", "--archs", "resnet10t", "--seeds", 1]
+    words += [*(f"--set={name}={value}" for name, value in few.items()), *others]
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_cells_are_taken_over_only_by_the_settings_and_images_that_made_them(folders):
+    assert command(folders).exit_code == 0
+    cell = r"out/resnet10t-8-x0-0 was made with other "
+    for others, named in ((["--set", "steps=3"], "options"), (["--test", "val"], "images to be tried on")):
+        done = command(folders, *others)
+        assert done.exit_code == 2 and re.search(cell + named, done.stderr)
+    (folders / "out" / "resnet10t-8-x0-0" / "result.json").write_text("{")
+    done = command(folders)
+    assert done.exit_code == 2 and "result.json is damaged" in done.stderr
+
+
+def test_a_larger_table_does_not_take_over_what_was_fewer_images_before(folders):
+    assert command(folders).exit_code == 0
+    done = command(folders, reals="8,16")
+    assert done.exit_code == 2 and "resnet10t-0-x1-z-flow-0 was made with other images to learn from" in done.stderr
+
+
+def test_the_others_are_compared_with_the_generator_that_is_named_last(folders):
+    done = command(folders, drawn=("z-flow", "a-diffusion"))
+    assert done.exit_code == 0, done.output
+    assert "AUC beyond that with the images of a-diffusion" in done.stdout and "Accuracy, gain" in done.stdout
+    assert "| resnet10t | z-flow | 8 | " in done.stdout.split("beyond that")[1]
+    assert Image.open(folders / "out" / "figure-accuracy.png").width > 300
+    assert not list((folders / "out").glob("*/checkpoint"))
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (["--reals", "0"], "at least 1"),
+        (["--reals=-5"], "at least 1"),
+        (["--ratios", "nan"], "between 0 and"),
+        (["--ratios=-1"], "between 0 and"),
+        (["--archs", "resnet10t,resnet10typo"], "no architecture “resnet10typo”"),
+        (["--reals", "400"], "resnet10t-400-x0-0 asks for 400 real images, but there are only 24"),
+        (["--ratios", "40"], "asks for 320 synthetic images, but there are only 24"),
+        (["--set", "steps=0"], "steps must be at least 1"),
+        (["--test", "nowhere"], "The 0 images to be tried on are not of both labels"),
+    ],
+)
+def test_what_cannot_be_trained_or_tried_is_refused_before_anything_is(folders, others, said):
+    done = command(folders, *others)
+    assert done.exit_code == 2 and said in done.stderr and not (folders / "out").exists()
+
+
+def test_what_the_generator_saw_is_checked_or_said_to_be_unknown(folders):
+    assert "Without --seen" in command(folders).stderr
+    seen = folders / "real" / "seen.csv"
+    lines = (folders / "real" / "manifest.csv").read_text().splitlines()
+    seen.write_text("\n".join([lines[0], *(line for line in lines[1:] if ",train" in line)][:5]))
+    done = command(folders, "--seen", seen.resolve(), "--out", folders / "other")
+    assert done.exit_code == 0 and "Without --seen" not in done.stderr
+    seen.write_text("\n".join(line.replace("train", "val") for line in lines))
+    done = command(folders, "--seen", seen)
+    assert done.exit_code == 2 and "has no rows of the split train" in done.stderr
 
 
 def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
@@ -154,7 +239,9 @@ def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     results = sorted((tmp_path / "out").glob("*/result.json"))
     assert len(results) == 2 * 2 * 2 + 2 and "synthetic" not in done.stderr
     assert {len(json.loads(path.read_text())["log_odds"]) for path in results} == {12}
-    assert done.output.count("| resnet10t |") == 5 == (tmp_path / "out" / "table.md").read_text().count("| resnet10t |")
+    assert (
+        done.stdout.count("| resnet10t |") == 10 == (tmp_path / "out" / "table.md").read_text().count("| resnet10t |")
+    )
     assert Image.open(tmp_path / "out" / "figure.png").width > 300
     results[0].unlink()
     times = {path: path.stat().st_mtime_ns for path in results[1:]}
@@ -210,7 +297,7 @@ def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
     assert without.exit_code == 2 and "--features" in without.stderr and not (tmp_path / "out").exists()
     done = CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments), "--features", "nano"])
     assert done.exit_code == 0, done.output
-    found = augmentation.results(tmp_path / "out")
+    found = augmentation.results(tmp_path / "out", augmentation.cells(["probe"], [8, 12], [0, 1], 3, ["drawn"]))
     assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
     assert (summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
 

@@ -80,7 +80,7 @@ def test_the_generator_of_the_embedded_size_sees_no_image_that_a_cell_does_not(g
     for name in ("flow", "diffusion"):
         draw = words[f"{name}-draw"]
         assert value("--from", draw) == seen and f"{name}={value('--out', draw)}" in table
-        every = cells(["a"], reals, ratios, 1, [name])
+        every = cells(["probe"], reals, ratios, 1, [name])
         assert int(value("--count", draw)) >= max(round(cell.ratio * (cell.real or max(reals))) for cell in every)
 
 

@@ -6,7 +6,10 @@ Real subsets are nested and hold the generators' own training images first, so t
 serves every cell with at least n and leaks none to it. `augmentation_report` makes table and figure of them.
 """
 
+import hashlib
 import json
+import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -14,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import timm
 from scipy import special
 from tqdm import tqdm
 
+from dermaflux.classifier_card import LABELS
 from dermaflux.data import manifest
 from dermaflux.data.curate import subset
 from dermaflux.data.features import Features
@@ -27,8 +32,11 @@ from dermaflux.files import write_atomically
 from dermaflux.training.finetune import FinetuneOptions, finetune
 
 ONLY_SYNTHETIC = 0
+RESULT, MADE_OF = "result.json", "made_of.json"
 PROBE = "probe"
 """The architecture that is none: a logistic regression on features, see `probe`."""
+MOST = 100
+"""Synthetic images for each real one."""
 KEPT = 2**31
 """Bytes of decoded images that are kept for the next cells."""
 
@@ -69,29 +77,43 @@ class Sets:
         there are too few of a kind."""
         drawn = []
         if cell.generator:
-            drawn = subset(self.synthetic[cell.generator], round(cell.ratio * (cell.real or largest)), cell.seed)
+            drawn = _some(cell, self.synthetic[cell.generator], round(cell.ratio * (cell.real or largest)))
         if cell.real == ONLY_SYNTHETIC:
             return drawn
-        first = {row.path for row in self.seen}
+        if cell.real > len(self.real):
+            raise DataError(f"{cell.name} asks for {cell.real} real images, but there are only {len(self.real)}.")
+        first = {row.path.resolve() for row in self.seen}
         if drawn and cell.real < len(first):
             raise DataError(
                 f"The generator was trained on {len(first)} images; a classifier of {cell.real} real ones would learn "
                 "of more than its own."
             )
-        if missing := first - {row.path for row in self.real}:
+        if missing := first - {row.path.resolve() for row in self.real}:
             raise DataError(f"{min(missing).name} was seen by the generator but is not among the real images.")
-        own = [row for row in self.real if row.path in first]
-        rest = [row for row in self.real if row.path not in first]
+        own = [row for row in self.real if row.path.resolve() in first]
+        rest = [row for row in self.real if row.path.resolve() not in first]
         if cell.real < len(own):
             return subset(own, cell.real, cell.seed)
         return own + subset(rest, cell.real - len(own), cell.seed) + drawn
+
+
+def _some(cell: Cell, rows: Sequence[manifest.Row], count: int) -> list[manifest.Row]:
+    if count > len(rows):
+        raise DataError(f"{cell.name} asks for {count} synthetic images, but there are only {len(rows)}.")
+    return subset(rows, count, cell.seed)
 
 
 def cells(
     archs: Sequence[str], reals: Sequence[int], ratios: Sequence[float], seeds: int, generators: Sequence[str]
 ) -> list[Cell]:
     """Every combination, and for every ratio above 0 one without photographs; one cell of ratio 0 serves all
-    generators."""
+    generators. Raises InputError for numbers that make no cell, and for an architecture that there is not."""
+    if not all(real >= 1 for real in reals):
+        raise InputError("The numbers of real images must be at least 1; cells without any are added by themselves.")
+    if not all(math.isfinite(ratio) and 0 <= ratio <= MOST for ratio in ratios):
+        raise InputError(f"The ratios must lie between 0 and {MOST}.")
+    if unknown := [arch for arch in archs if arch != PROBE and not timm.is_model(arch)]:
+        raise InputError(f"timm {timm.__version__} has no architecture “{unknown[0][:60]}”.")
     drawn = product((ONLY_SYNTHETIC, *reals), [ratio for ratio in ratios if ratio], generators)
     plain = [(real, 0, "") for real in reals] if 0 in ratios else []
     return [
@@ -110,32 +132,69 @@ def run(
 ) -> Iterator[dict]:
     """Train and try the cells that are not done yet, yielding each one's results; every part[1]th from part[0] on.
 
-    features: for cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Raises DataError, before
-    anything is trained, as `Sets.learned` does, and InputError if the features are missing.
+    features: for cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained
+    raises DataError as `Sets.learned` does, if the images to be tried on are of one label, or if a cell in `out` was
+    made of other images or options; InputError if the features are missing.
     """
     if features is None and any(cell.arch == PROBE for cell in table):
         raise InputError(
             f"The architecture “{PROBE}” needs the network that gives the features: --features FILE.tflite."
         )
+    malignant = probe.malignant(sets.test)
+    if len(set(malignant)) < len(LABELS):
+        raise DataError(f"The {len(sets.test)} images to be tried on are not of both labels.")
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
-    malignant = probe.malignant(sets.test)
+    made_of = {cell: _made_of(cell, learned[cell], sets, options) for cell in table}
+    for cell in table:
+        _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
     for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
-        path = out / cell.name / "result.json"
-        if not path.exists():
+        folder = out / cell.name
+        if not (folder / RESULT).exists():
+            _write(folder / MADE_OF, made_of[cell])
             if cell.arch == PROBE:
                 odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
             else:
                 own = replace(options, arch=cell.arch, seed=cell.seed)
-                trained = finetune(learned[cell], sets.validation, out / cell.name, own, shelf.read)
+                trained = finetune(learned[cell], sets.validation, folder, own, shelf.read)
                 p = [one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])]
                 odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
             result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
-            result |= {"log_odds": np.round(odds, 6).tolist()}
-            text = json.dumps(result, indent=2) + "\n"
-            write_atomically(path, lambda file, text=text: file.write(text.encode()))
-        yield json.loads(path.read_text(encoding="utf-8"))
+            _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # larger than all else in the folder
+        yield _read(folder / RESULT)
+
+
+def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
+    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained."""
+    used = {"images to learn from": learned, "images to be tried on": sets.test}
+    if cell.arch != PROBE:
+        used["images to stop on"] = sets.validation
+    told = {name: [(row.path.name, row.label) for row in rows] for name, rows in used.items()}
+    if cell.arch != PROBE:
+        told["options"] = asdict(replace(options, arch=cell.arch, seed=cell.seed))
+    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in told.items()}
+
+
+def _check(folder: Path, made_of: Mapping[str, str]) -> None:
+    before = _read(folder / MADE_OF) if (folder / MADE_OF).exists() else {}
+    if not before and (folder / RESULT).exists():
+        raise DataError(f"{folder} was written by an earlier version. Start in another folder, or delete it.")
+    if other := [name for name, digest in made_of.items() if before.get(name, digest) != digest]:
+        raise DataError(f"{folder} was made with other {' and '.join(other)}. Give another --out, or delete it.")
+
+
+def _write(path: Path, content: dict) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{path} is damaged. Delete it, and the cell is made again.") from None
 
 
 class _Known:
@@ -152,12 +211,11 @@ class _Known:
         return probe.Labelled(np.stack([self.known[row.path] for row in rows]), probe.malignant(rows))
 
 
-def results(out: Path) -> pd.DataFrame:
-    """All finished cells of `out`, a row each: the fields of Cell, learned (how many images), and of the N images that
-    it was tried on malignant (N,) and log_odds (N,). Raises DataError if there are none, or ones of an earlier form."""
-    found = {path: json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*/result.json"))}
+def results(out: Path, table: Sequence[Cell]) -> pd.DataFrame:
+    """The finished cells of `table` in `out`, in its order, a row each: the fields of Cell, learned (how many images),
+    and of the N images that it was tried on malignant (N,) and log_odds (N,). Raises DataError if there are none."""
+    paths = [out / cell.name / RESULT for cell in table]
+    found = [_read(path) for path in paths if path.exists()]
     if not found:
         raise DataError(f"{out} holds no finished cell.")
-    if older := [path for path, cell in found.items() if not cell.keys() >= {"log_odds", "generator"}]:
-        raise DataError(f"{older[0]} was written by an earlier version. Start in another folder, or delete it.")
-    return pd.DataFrame(found.values())
+    return pd.DataFrame(found)

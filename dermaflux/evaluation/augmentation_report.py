@@ -1,43 +1,50 @@
 """Table and figure of what synthesis buys (DermaFlux, arXiv 2603.16392), from the finished cells of `augmentation`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dermaflux.evaluation.figures import auc, resampled
+RESAMPLES = 2000
 
 
-def accuracy(malignant: np.ndarray, *log_odds: np.ndarray) -> float:
-    """The mean accuracy of several classifiers that call malignant what is more likely so than not."""
-    return float(((np.array(log_odds) >= 0) == (malignant > 0.5)).mean())
+def auc(weights: np.ndarray, malignant: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """The AUC (R,) of log odds (N,) in R resamples that hold each image so many times: (R, N). NaN where one holds one
+    class only."""
+    ones, zeros = weights[:, malignant], weights[:, ~malignant]
+    wins = np.subtract.outer(odds[malignant], odds[~malignant])
+    with np.errstate(invalid="ignore"):
+        return ((ones @ (np.sign(wins) / 2 + 0.5)) * zeros).sum(1) / (ones.sum(1) * zeros.sum(1))
 
 
-def balanced_accuracy(malignant: np.ndarray, *log_odds: np.ndarray) -> float:
-    """The mean of their sensitivity and specificity; NaN where a resample holds one class only."""
-    classes = [malignant > 0.5, malignant <= 0.5]
-    if not all(one.any() for one in classes):
-        return np.nan
-    return float(np.mean([accuracy(malignant[one], *(odds[one] for odds in log_odds)) for one in classes]))
+def accuracy(weights: np.ndarray, malignant: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """The share (R,) that is right if malignant is what is more likely so than not; arguments as of `auc`."""
+    return weights @ ((odds >= 0) == malignant) / weights.sum(1)
 
 
-MEASURES = {
-    "auc": ("AUC", auc),
-    "accuracy": ("accuracy", accuracy),
-    "balanced_accuracy": ("balanced accuracy", balanced_accuracy),
-}
-"""Of each, its title and what it is of the truth and of the log odds of several classifiers: their mean."""
+def balanced_accuracy(weights: np.ndarray, malignant: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """The mean (R,) of sensitivity and specificity; arguments as of `auc`."""
+    with np.errstate(invalid="ignore"):
+        return sum(accuracy(weights * one, malignant, odds) for one in (malignant, ~malignant)) / 2
+
+
+MEASURES = {"auc": ("AUC", auc), "accuracy": ("Accuracy", accuracy)}
+MEASURES |= {"balanced_accuracy": ("Balanced accuracy", balanced_accuracy)}
+"""Of each, its title and its value in resamples of the images."""
 
 
 def summary(found: pd.DataFrame) -> pd.DataFrame:
     """Of each cell without its seed: the mean over seeds of every measure, of its gain over the same seeds without
-    synthetic images and of its lead over the same with those of the last generator, each with the 95 % interval over
-    the images that it was tried on (bootstrap), and the measure's lowest and highest over seeds.
+    synthetic images and of its lead over the same with those of the last generator, and the measure's lowest and
+    highest over seeds. The 95 % intervals are of resamples (bootstrap, percentiles) of both the images that were tried
+    and the seeds; with few seeds they are too narrow still.
 
     A cell without synthetic images stands beside those of each generator. found: what `augmentation.results` gives.
     """
+    found = found.reset_index(drop=True)
+    told = {name: [_values(measure, cell) for cell in found.itertuples()] for name, (_, measure) in MEASURES.items()}
     drawn, plain = found[found.ratio > 0], found[found.ratio == 0]
     names = list(dict.fromkeys(drawn.generator)) or [""]
     every = pd.concat([drawn, *(plain.assign(generator=name) for name in names)])
@@ -45,20 +52,39 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     for (arch, generator, real, ratio), part in every.groupby(["arch", "generator", "real", "ratio"], sort=False):
         same = drawn[(drawn.arch == arch) & (drawn.real == real) & (drawn.ratio == ratio)]
         against = {
-            "gain": plain[(plain.arch == arch) & (plain.real == real)] if ratio else None,
-            "lead": same[same.generator == names[-1]] if generator != names[-1] else None,
+            "gain": plain[(plain.arch == arch) & (plain.real == real)] if ratio else plain[:0],
+            "lead": same[same.generator == names[-1]] if generator != names[-1] else plain[:0],
         }
-        truth = part.malignant.iloc[0]
         row = {"arch": arch, "generator": generator, "real": real, "ratio": ratio}
-        row |= {"seeds": len(part), "tried": len(truth)}
-        for name, (_, measure) in MEASURES.items():
-            values = [measure(np.array(truth, float), np.array(odds)) for odds in part.log_odds]
-            row |= _figure(name, measure, truth, part.log_odds)
-            row |= {f"{name}_least": min(values), f"{name}_most": max(values)}
+        row |= {"seeds": len(part), "tried": len(part.malignant.iloc[0])}
+        for name, values in told.items():
+            own = [values[place] for place in part.index]
+            row |= _figure(name, own)
+            row |= {f"{name}_least": min(one[0] for one in own), f"{name}_most": max(one[0] for one in own)}
             for what, others in against.items():
-                row |= _paired(f"{name}_{what}", measure, truth, part, others)
+                of = dict(zip(others.seed, others.index, strict=True))
+                pairs = [(place, of[seed]) for place, seed in part.seed.items() if seed in of]
+                row |= _figure(f"{name}_{what}", [values[one] - values[other] for one, other in pairs])
         rows.append(row)
     return pd.DataFrame(rows).sort_values(["arch", "generator", "real", "ratio"], key=_order(names), ignore_index=True)
+
+
+def _values(measure: Callable, cell) -> np.ndarray:
+    """What `measure` is of the images as they are, and then of each resample of them: (1 + RESAMPLES,)."""
+    n = len(cell.malignant)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    return measure(np.vstack([np.ones(n), drawn]), np.array(cell.malignant, bool), np.array(cell.log_odds))
+
+
+def _figure(name: str, of_seeds: Sequence[np.ndarray]) -> dict[str, float]:
+    """The mean over seeds of such values, with its interval over images and seeds; NaN where there are no seeds."""
+    if not of_seeds:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
+    seeds = len(of_seeds)
+    shares = np.random.default_rng(1).multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
+    plain, *resampled = np.stack(of_seeds, 1)
+    low, high = np.nanpercentile((shares * resampled).sum(1), (2.5, 97.5))
+    return {name: plain.mean(), f"{name}_low": low, f"{name}_high": high}
 
 
 def _order(names: Sequence[str]):
@@ -66,32 +92,20 @@ def _order(names: Sequence[str]):
     return lambda column: column.map(names.index) if column.name == "generator" else column
 
 
-def _paired(name: str, measure, truth: Sequence[bool], part: pd.DataFrame, others: pd.DataFrame | None):
-    """How much more `part` reaches than `others`, seed by seed; nothing where there are none."""
-    if others is None:
-        return _figure(name, measure, truth, ())
-    both = part.merge(others, on="seed", suffixes=("", "_other"))
-    n = len(both)
-    more = lambda truth, *odds: measure(truth, *odds[:n]) - measure(truth, *odds[n:])
-    return _figure(name, more, truth, (*both.log_odds, *both.log_odds_other))
-
-
-def _figure(name: str, measure, truth: Sequence[bool], odds: Sequence[Sequence[float]]) -> dict[str, float]:
-    if not len(odds):
-        return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
-    figure = resampled(name, measure, truth, *odds)
-    return {name: figure.value, f"{name}_low": figure.interval[0], f"{name}_high": figure.interval[1]}
-
-
 def markdown(table: pd.DataFrame, measure: str = "auc") -> str:
     """Tables of one of MEASURES: itself, its gain and, where there are several generators, its lead over the last: a
     line for each network, generator and number of real images, a column for each ratio."""
     title, _ = MEASURES[measure]
     generators = list(dict.fromkeys(table.generator))
-    shown = {measure: title, f"{measure}_gain": f"Gain in {title}"}
+    shown = {measure: title, f"{measure}_gain": f"{title}, gain"}
     if len(generators) > 1:
         shown[f"{measure}_lead"] = f"{title} beyond that with the images of {generators[-1]}"
-    return "\n\n".join(_table(table, name, head, len(generators) > 1) for name, head in shown.items())
+    tables = [
+        _table(table, name, head, len(generators) > 1) for name, head in shown.items() if table[name].notna().any()
+    ]
+    seeds, tried = (" or ".join(map(str, sorted(set(column)))) for column in (table.seeds, table.tried))
+    how = f"Means of {seeds} seeds, tried on {tried} images; 95 % intervals by a bootstrap of images and seeds."
+    return "\n\n".join([*tables, how])
 
 
 def _table(table: pd.DataFrame, name: str, head: str, several: bool) -> str:

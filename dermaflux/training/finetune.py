@@ -58,6 +58,11 @@ class FinetuneOptions:
     precision: str = "bf16"
     seed: int = 0
 
+    def __post_init__(self):
+        for name in ("steps", "batch", "check_every"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+
 
 def finetune(
     rows: Sequence[manifest.Row],
