@@ -26,21 +26,22 @@ def reproduce(
 
     Each stage is a command of its own, which --dry-run prints. What is done stays done: the same command goes on where
     it was interrupted. The splits train and val of MANIFEST (for the paper's size also test) are used; beside it a
-    manifest of the images that the generator learns from is written.
+    manifest of the images that the generator learns from is written, named after DIR.
     """
     import signal
     import sys
 
-    from dermaflux.reproduce import SIZES, plan, run
+    from dermaflux.reproduce import SIZES, check, plan, run
 
     if size not in SIZES:
         raise InputError(f"--size must be one of {', '.join(SIZES)}, not “{size[:40]}”.")
-    given = {"data": data, "work": work, "seen": data.with_name(f"{data.stem}-{size}.csv")}
+    given = {"data": data, "work": work, "seen": data.with_name(f"{data.stem}-{work.resolve().name}.csv")}
     given |= {name: path for name, path in (("teacher", teacher), ("features", features)) if path}
     stages = plan(SIZES[size], given)
     if dry_run:
         typer.echo("\n".join(stage.line() for stage in stages))
         return
+    check(stages, data)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the stage under way ends too
     for stage in run(stages, work, processes):
         typer.echo(f"{stage.name}: {stage.line()}")

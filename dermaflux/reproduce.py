@@ -1,6 +1,7 @@
 """The whole method as one plan: each stage a command of `python -m dermaflux`, resumed where it stopped."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -8,8 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dermaflux.errors import DermaFluxError, InputError
+from filelock import FileLock, Timeout
+
+from dermaflux.data import manifest
+from dermaflux.errors import DataError, DermaFluxError, InputError
 from dermaflux.files import write_atomically
+from dermaflux.lesion import LABELS
 
 _BEFORE = """
 sample: data sample {data} --count 250 --out {seen}
@@ -63,9 +68,10 @@ table: evaluate augmentation {data} flow={work}/flow/drawn --seen {seen} --out {
 `data split` made of the public sets."""
 
 SIZES: Mapping[str, str] = {"embedded": EMBEDDED, "paper": PAPER}
-SHARED = ("generate", "evaluate augmentation")
+TABLE = "evaluate augmentation"
+SHARED = ("generate", TABLE)
 """The commands whose work several processes can share."""
-DONE, LOG = "done.json", "log.txt"
+DONE, LOG, LOCK = "done.json", "log.txt", ".lock"
 
 
 class StageFailed(DermaFluxError):
@@ -100,18 +106,47 @@ def plan(text: str, given: Mapping[str, Path]) -> list[Stage]:
     return stages
 
 
+def check(stages: Sequence[Stage], data: Path) -> None:
+    """Whether the manifest `data` has what the stages' tables of augmentation take of it. Raises DataError."""
+    for stage in stages:
+        if " ".join(stage.command[:2]) != TABLE:
+            continue
+        options = dict(zip(stage.command, stage.command[1:], strict=False))
+        most = max(int(real) for real in options["--reals"].split(","))
+        if (there := len(manifest.read(data, "train"))) < most:
+            raise DataError(f"The plan needs {most} images of the split train; {data} has {there}.")
+        for split in (options.get("--validation", "val"), options.get("--test", "test")):
+            if {row.label for row in manifest.read(data, split)} != set(LABELS):
+                raise DataError(f"The plan needs images of both labels in the split {split} of {data}.")
+
+
 def run(stages: Sequence[Stage], work: Path, processes: int = 1) -> Iterator[Stage]:
     """Run the stages that are not done, in their order, yielding each as it begins; `work/done.json` says which are.
 
-    A stage whose command is another than when it was done is run again. Output goes to the terminal and to
-    `work/log.txt`. processes: how many share a stage that can be shared. Raises StageFailed.
+    Output goes to the terminal and to `work/log.txt`. processes: how many share a stage that can be shared. Raises
+    InputError if `work` is another process's, or holds a stage that was done by another command, StageFailed.
     """
     work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(work / LOCK, timeout=0):
+            yield from _run(stages, work, processes)
+    except Timeout:
+        raise InputError(f"Another process works in {work}. Wait for it, or give another --out.") from None
+
+
+def _run(stages: Sequence[Stage], work: Path, processes: int) -> Iterator[Stage]:
     kept = work / DONE
-    done = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    done = _done(kept)
+    for stage in stages:
+        if done.get(stage.name, list(stage.command)) != list(stage.command):
+            before = shlex.join(done[stage.name])
+            raise InputError(
+                f"In {work} the stage “{stage.name}” was done by “{before}”, which is not what the plan says now, and "
+                "what came after it rests on that. Give another --out, or delete this one."
+            )
     several = ("-m", "torch.distributed.run", "--nproc_per_node", str(processes)) if processes > 1 else ()
     for stage in stages:
-        if done.get(stage.name) == list(stage.command):
+        if stage.name in done:
             continue
         yield stage
         shared = several if " ".join(stage.command).startswith(SHARED) else ()
@@ -126,16 +161,43 @@ def run(stages: Sequence[Stage], work: Path, processes: int = 1) -> Iterator[Sta
         write_atomically(kept, lambda file, text=text: file.write(text.encode()))
 
 
+def _done(path: Path) -> dict[str, list[str]]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError:
+        raise DataError(f"{path} is damaged. Give another --out, or delete its folder.") from None
+
+
 def _call(command: Sequence[str], log: Path) -> int:
-    """Run `command` with its output shown and added to `log`; its exit status."""
-    with log.open("ab") as kept, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    """Run `command` with its output shown and added to `log`; its exit status. Where that is shown at a terminal, the
+    command has one too, so that it shows its progress."""
+    reading, writing = _terminal() if sys.stdout.isatty() else os.pipe()
+    with log.open("ab") as kept, subprocess.Popen(command, stdout=writing, stderr=writing) as process:
+        os.close(writing)
         kept.write(f"\n$ {shlex.join(command)}\n".encode())
         try:
-            while piece := process.stdout.read1():
+            while piece := _read(reading):
                 for stream in (kept, sys.stdout.buffer):
                     stream.write(piece)
                     stream.flush()
         except BaseException:
             process.terminate()
             raise
+        finally:
+            os.close(reading)
         return process.wait()
+
+
+def _terminal() -> tuple[int, int]:
+    try:
+        import pty
+    except ImportError:  # Windows has none
+        return os.pipe()
+    return pty.openpty()
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 2**16)
+    except OSError:  # how a terminal tells that its last writer has gone
+        return b""

@@ -17,9 +17,9 @@ from dermaflux import reproduce
 from dermaflux.cli import app
 from dermaflux.cli_options import set_options
 from dermaflux.data import manifest
-from dermaflux.errors import InputError
+from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation.augmentation import cells
-from dermaflux.reproduce import SIZES, StageFailed, plan, run
+from dermaflux.reproduce import SIZES, StageFailed, check, plan, run
 from dermaflux.training.autoencoder import AutoencoderOptions
 from dermaflux.training.finetune import FinetuneOptions
 from dermaflux.training.flow import FlowOptions
@@ -107,15 +107,47 @@ def test_dry_run_prints_the_plan_and_does_nothing(given):
     assert not given["work"].exists()
 
 
-def test_stages_run_once_and_one_that_changed_runs_again(given):
+def test_stages_run_once_and_no_work_is_taken_over_by_a_plan_that_changed(given):
     stages = plan(FEW, given)
     assert [stage.name for stage in run(stages, given["work"])] == ["sample", "caption"]
     rows = manifest.read(given["seen"])
     assert len(rows) == 4 and all(row.values["caption"] for row in rows)
     assert list(run(stages, given["work"])) == []
-    changed = plan(FEW.replace("appearance", "appearance --batch 2"), given)
-    assert [stage.name for stage in run(changed, given["work"])] == ["caption"]
+    changed = plan(FEW.replace("--count 4", "--count 6"), given)
+    with pytest.raises(InputError, match=r"stage “sample” was done by .*--count 4.*another --out"):
+        list(run(changed, given["work"]))
+    assert len(manifest.read(given["seen"])) == 4
     assert "data sample" in (given["work"] / reproduce.LOG).read_text()
+    (given["work"] / reproduce.DONE).write_text("{")
+    with pytest.raises(DataError, match="is damaged"):
+        list(run(stages, given["work"]))
+
+
+def test_two_plans_do_not_work_in_one_folder(given):
+    first = run(plan(FEW, given), given["work"])
+    next(first)
+    with pytest.raises(InputError, match="Another process works in"):
+        next(run(plan(FEW, given), given["work"]))
+    first.close()
+    assert [stage.name for stage in run(plan(FEW, given), given["work"])] == ["sample", "caption"]
+
+
+def test_a_manifest_with_too_few_images_is_refused_before_the_first_stage(given):
+    for name in ("teacher", "features"):
+        given[name].write_bytes(b"")
+    words = ["reproduce", given["data"], "--out", given["work"], "--teacher", given["teacher"]]
+    done = CliRunner().invoke(app, [str(word) for word in [*words, "--features", given["features"]]])
+    assert done.exit_code == 2 and "needs 1990 images of the split train" in done.stderr and not given["work"].exists()
+    table = plan("table: evaluate augmentation {data} --reals 4,8 --validation val --test val", given)
+    with pytest.raises(DataError, match="both labels in the split val"):
+        check(table, given["data"])
+
+
+def test_at_a_terminal_a_stage_has_one_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    asked = "import sys; print('a terminal' if sys.stderr.isatty() else 'none')"
+    assert reproduce._call([sys.executable, "-c", asked], tmp_path / "log.txt") == 0
+    assert "\na terminal" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_stage_that_fails_stops_the_plan_and_is_tried_again(given):

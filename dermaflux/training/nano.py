@@ -1,5 +1,6 @@
 """The recipe of the embedded models: which data each stage sees, and how the parts become a FluxPipeline folder."""
 
+import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -88,9 +89,11 @@ def train_base(
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, fit, CHANGED_FOR_BASE))
     length = pipe.tokenizer_2.model_max_length
     encoder = latents_of(teacher)
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifests)).hexdigest()[:8]
     pairs = Pairs.cached(
         out / "pairs.safetensors",
         lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
+        f"{count} phantoms of seed {options.seed}, manifests {digest}",
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
     flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
