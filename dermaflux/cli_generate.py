@@ -16,8 +16,8 @@ from dermaflux.models import NOISES, ModelSpec, SamplingOptions, find_model
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+    from dermaflux.ordering import Order
     from dermaflux.screening import Screen
-    from dermaflux.synthesis import Order
 
 BOTH = "both"
 
@@ -87,7 +87,7 @@ def generate(
     What is not specified is left to the model. An interrupted run, repeated, keeps what is finished. What is not kept
     goes to DIR/rejected, with the reason. Under `accelerate launch` the processes share the images.
     """
-    from dermaflux import synthesis
+    from dermaflux import ordering, synthesis
     from dermaflux.caption import clean
 
     asked = LesionAttributes(
@@ -112,15 +112,15 @@ def generate(
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
     if plan is not None:
-        orders = synthesis.of_plan(plan, count, options, spec)
+        orders = ordering.of_plan(plan, count, options, spec)
     elif caption is not None:
-        orders = synthesis.of_caption(caption, count or 1, options)
+        orders = ordering.of_caption(caption, count or 1, options)
     elif like is not None:
         labels = _labels(label, asked.diagnosis) if label or asked.diagnosis else ()
-        orders = synthesis.like_manifest(like, labels, asked, count or 1, options)
+        orders = ordering.like_manifest(like, labels, asked, count or 1, options)
     else:
         lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
-        orders = synthesis.of_attributes(lesions, count or 1, options)
+        orders = ordering.of_attributes(lesions, count or 1, options)
     _remark(spec, orders)
 
     from accelerate import PartialState
@@ -128,15 +128,21 @@ def generate(
     from dermaflux.generator import Generator
 
     _quiet()
-    screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
     processes = PartialState(cpu=device == "cpu" or best_device() == "cpu")
     part = processes.process_index, processes.num_processes
+    if distinct and part[1] > 1:
+        raise InputError("--distinct compares each image with all that are kept: draw in one process, or leave it out.")
+    screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
+    how = {"memory": memory, "compiled": compiled, "agree": agree, "lesions only": lesions_only, "distinct": distinct}
+    how |= {"apart from": apart_from, "classifier": classifier if lesions_only or agree is not None else None}
+    told = {name: str(value) for name, value in how.items() if value not in (None, False)}
     generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
-    run = synthesis.synthesise(generator, orders, out, screens, part)
+    run = synthesis.synthesise(generator, orders, out, screens, part, told)
     outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
     processes.wait_for_everyone()
     if part[1] > 1 and processes.is_main_process:
         synthesis.write_manifests(generator, orders, out)
+    processes.wait_for_everyone()  # one that ends with status 1 would take the main one down with it
     failures = [(outcome.order.file, outcome.error) for outcome in outcomes if outcome.error]
     refused = sum(bool(outcome.refused) for outcome in outcomes)
     typer.echo(f"{len(outcomes) - len(failures) - refused} of {len(outcomes)} images are in {out}.", err=True)

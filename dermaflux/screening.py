@@ -13,6 +13,9 @@ from dermaflux.classifier import Classifier
 from dermaflux.data.check import BITS, Hashes, perceptual_hash
 from dermaflux.lesion import LesionAttributes
 
+VIEWS = (None, *Image.Transpose)
+"""All ways to mirror and turn a square, as it is first."""
+
 
 class Screen(Protocol):
     """Judges images in the order in which they were ordered."""
@@ -56,7 +59,8 @@ class Gate:
 
 
 class Apart:
-    """Refuses what looks like an image already known: hardly a bit of their perceptual hashes differs.
+    """Refuses what looks like an image already known, mirrored and turned by quarters too, as images are learned from:
+    hardly a bit of their perceptual hashes differs.
 
     images: those known before, such as a training set. among: whether the images that are kept count as well.
     """
@@ -67,7 +71,8 @@ class Apart:
             self.known.add(perceptual_hash(image))
 
     def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
-        near = self.known.near(perceptual_hash(image))
+        views = (image if view is None else image.transpose(view) for view in VIEWS)
+        near = [pair for view in views for pair in self.known.near(perceptual_hash(view))]
         if not near:
             return ""
         return f"It looks like an image known before: {min(bits for _, bits in near)} of {BITS} bits differ."

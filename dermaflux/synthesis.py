@@ -1,22 +1,21 @@
-"""Many samples to a folder: what to draw as a list of orders, drawn in batches, resumed where it was interrupted.
+"""Many samples to a folder: orders are drawn in batches, and gone on with where they were interrupted.
 
 An image that a screen refuses goes to the folder `rejected`, with the reason in that folder's manifest.
 """
 
 import csv
-import random
-import re
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dermaflux.caption import caption, clean, read
 from dermaflux.data import manifest
-from dermaflux.errors import DataError, DermaFluxError, InputError
+from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.files import write_atomically
 from dermaflux.images import MANIFEST_COLUMNS, Provenance, manifest_row, open_untrusted, read_provenance, save_synthetic
-from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
-from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions
+from dermaflux.models import MAX_IMAGES, SamplingOptions
+from dermaflux.ordering import Order
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -24,25 +23,9 @@ if TYPE_CHECKING:
     from dermaflux.generator import Generator
     from dermaflux.screening import Screen
 
-MANIFEST, REJECTED, REASONS = "manifest.csv", "rejected", "reasons.csv"
+MANIFEST, REJECTED, REASONS, HOW = "manifest.csv", "rejected", "reasons.csv", "how.json"
+NUMBERED = "[0-9]*-*-*.png"
 COLUMNS = (*MANIFEST_COLUMNS, "licence")
-REWORDED_EVERY = 32
-"""So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
-_ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
-_SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float}
-_KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
-_PLAN_COLUMNS = frozenset((*_ATTRIBUTES, *_SETTINGS, "caption", "seed", *MANIFEST_COLUMNS, *manifest.COLUMNS))
-
-
-@dataclass(frozen=True)
-class Order:
-    """One image to draw: its file's name, caption, attributes and options; the options hold its one seed."""
-
-    file: str
-    caption: str
-    attributes: LesionAttributes
-    options: SamplingOptions
 
 
 @dataclass(frozen=True)
@@ -56,123 +39,25 @@ class Outcome:
     error: DermaFluxError | None = None
 
 
-def of_attributes(lesions: Sequence[LesionAttributes], count: int, options: SamplingOptions) -> list[Order]:
-    """`count` images of `lesions` in turn, with consecutive seeds from that of `options`. Raises InputError."""
-    chosen = [lesions[index % len(lesions)] for index in range(count)]
-    return [_order(index, lesion, _seeded(options, index)) for index, lesion in enumerate(chosen)]
-
-
-def of_caption(text: str, count: int, options: SamplingOptions) -> list[Order]:
-    """`count` images of the caption `text`, with consecutive seeds from that of `options`. Raises InputError."""
-    text = clean(text)
-    attributes = read(text).attributes
-    return [_order(index, attributes, _seeded(options, index), text) for index in range(count)]
-
-
-def like_manifest(
-    path: Path, labels: Sequence[str], asked: LesionAttributes, count: int, options: SamplingOptions
-) -> list[Order]:
-    """`count` images of lesions as in the real set at `path`, each that of a row chosen by the image's seed.
-
-    A row gives its label, diagnosis, site and what its caption says; what `asked` specifies replaces that. labels: the
-    labels to take in turn, of either if there are none. Rows of the test split are left alone. Raises DataError.
-    """
-    rows = [row for row in manifest.read(path) if row.split != "test"]
-    pools = [[row for row in rows if row.label == label] for label in labels] or [rows]
-    if not all(pools):
-        raise DataError(f"{path} has no rows outside the test split{' of each label' if labels else ''} to draw from.")
-    orders = []
-    for index in range(count):
-        seeded = _seeded(options, index)
-        row = random.Random(seeded.seeds[0]).choice(pools[index % len(pools)])
-        orders.append(_order(index, replace(_lesion(row), **asked.specified()), seeded))
-    return orders
-
-
-def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: ModelSpec) -> list[Order]:
-    """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
-
-    Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
-    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
-    the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
-    again. Raises DataError.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            for name in (name for name in reader.fieldnames or () if name not in _PLAN_COLUMNS):
-                raise DataError(f"{path}, line 1: the column “{name}” is not known in a plan.")
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
-    if not rows:
-        raise DataError(f"{path} holds no rows; give each image one.")
-    return [_planned(path, line, index, row, options, spec) for index, (line, row) in enumerate(rows[:count])]
-
-
-def _order(index: int, attributes: LesionAttributes, options: SamplingOptions, text: str = "") -> Order:
-    seed = options.seeds[0]
-    text = text or caption(attributes, seed // REWORDED_EVERY)
-    return Order(f"{index:05d}-{attributes.label or 'lesion'}-{seed}.png", text, attributes, options)
-
-
-def _seeded(options: SamplingOptions, index: int) -> SamplingOptions:
-    return replace(options, seeds=((options.seeds[0] + index) % (MAX_SEED + 1),))
-
-
-def _lesion(row: manifest.Row) -> LesionAttributes:
-    said = read(clean(row.values["caption"])).attributes if row.values.get("caption") else LesionAttributes()
-    known = {name: row.values[name] for name, names in _KNOWN.items() if row.values.get(name) in names}
-    return replace(said, label=row.label, **known)
-
-
-def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options: SamplingOptions, spec: ModelSpec):
-    try:
-        text = clean(row["caption"]) if row.get("caption") else ""
-        given = {name: _attribute(name, row[name]) for name in _ATTRIBUTES if row.get(name)}
-        attributes = replace(read(text).attributes if text else LesionAttributes(), **given)
-        if row.get("varied_from"):
-            raise InputError("a variation of another image cannot be drawn from a plan; leave the row out.")
-        changes = {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
-        if row.get("seed"):
-            changes["seeds"] = (_value("seed", row["seed"], int),)
-        if not text and not given:
-            raise InputError("there is neither a caption nor an attribute.")
-        return _order(
-            index, attributes, SamplingOptions.defaults(spec, **vars(_seeded(options, index)) | changes), text
-        )
-    except InputError as error:
-        raise DataError(f"{path}, line {line}: {error}") from None
-
-
-def _attribute(name: str, text: str) -> object:
-    if name in RANGES:
-        return _value(name, text, int)
-    return tuple(part.strip() for part in re.split("[;,]", text)) if _ATTRIBUTES[name] == () else text.strip()
-
-
-def _value(name: str, text: str, kind: type) -> object:
-    try:
-        return kind(text)
-    except ValueError:
-        raise InputError(f"the {name} “{text[:40]}” is not a {'whole ' if kind is int else ''}number.") from None
-
-
 def synthesise(
     generator: "Generator",
     orders: Sequence[Order],
     out: Path,
     screens: Sequence["Screen"] = (),
     part: tuple[int, int] = (0, 1),
+    how: Mapping[str, str] | None = None,
 ) -> Iterator[Outcome]:
     """Draw `orders` into the folder `out`, yielding an Outcome for each; at the end write its manifests.
 
     Images that are there already from the same model and orders are kept, so that a run can be interrupted and
     repeated, or extended. Every file is written whole or not at all. part: of how many processes that share the orders
-    this is which; where there are several, `write_manifests` is called when all have ended. Raises InputError before
-    anything is drawn where `out` holds images of other orders or models.
+    this is which; where there are several, `write_manifests` is called when all have ended. how: what else decides
+    which images there are, by name, such as the screens' settings; it is kept in `out`. Raises InputError before
+    anything is drawn where `out` holds images of other orders or models, or was drawn otherwise.
     """
     done = _Folder(out).found(generator, orders)
+    if how is not None:
+        done.settle(how)
     share = min(MAX_IMAGES, -(-len(orders) // part[1]))
     mine = [order for batch in list(_batches(orders, share))[part[0] :: part[1]] for order in batch]
     try:
@@ -241,7 +126,8 @@ class _Folder:
         """Take up what is there; a damaged file counts as absent. Raises InputError where it is of other orders."""
         foreign = InputError(f"{self.path} holds images of another plan or model; choose an empty folder.")
         for place, recipes in ((self.path, self.kept), (self.path / REJECTED, self.rejected)):
-            if {row.get("file") for row in _rows(place / MANIFEST)} - {order.file for order in orders}:
+            there = {row.get("file") for row in _rows(place / MANIFEST)} | {one.name for one in place.glob(NUMBERED)}
+            if there - {order.file for order in orders}:
                 raise foreign
             for order in (order for order in orders if (place / order.file).exists()):
                 try:
@@ -258,6 +144,20 @@ class _Folder:
         self.reasons = {row["file"]: row["reason"] for row in told if row.get("reason")}
         return self
 
+    def settle(self, how: Mapping[str, str]) -> None:
+        """Keep `how` images are drawn. Raises InputError where those that are there were drawn otherwise."""
+        path = self.path / HOW
+        try:
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else dict(how)
+        except ValueError:
+            raise InputError(f"{path} is damaged; choose an empty folder, or delete it.") from None
+        other = [name for name in dict.fromkeys((*before, *how)) if before.get(name, "") != how.get(name, "")]
+        if other and (self.kept or self.rejected):
+            told = "; ".join(f"{name}: {before.get(name) or 'none'}, now {how.get(name) or 'none'}" for name in other)
+            raise InputError(f"The images in {self.path} were drawn otherwise ({told}); choose an empty folder.")
+        text = json.dumps(dict(how), indent=2, ensure_ascii=False) + "\n"
+        write_atomically(path, lambda file: file.write(text.encode()))
+
     def add(self, order: Order, image: "Image.Image", recipe: Provenance, refused: str) -> None:
         """Save a drawn image; of one that is refused the reason first, so that no image there lacks one."""
         place = self.path / REJECTED if refused else self.path
@@ -273,8 +173,8 @@ class _Folder:
         (self.rejected if refused else self.kept)[order] = recipe
 
     def write_manifests(self, generator: "Generator", orders: Sequence[Order]) -> None:
-        """Write manifest.csv of the kept images, and one of the rejected, in the order of `orders`; what a killed run
-        left half-written goes."""
+        """Write manifest.csv of the kept images, and one of the rejected, in the order of `orders`; what others noted
+        there in columns of their own stays, what a killed run left half-written goes."""
         for place, recipes in ((self.path, self.kept), (self.path / REJECTED, self.rejected)):
             for half in place.glob(".*.part"):
                 half.unlink()
@@ -282,7 +182,11 @@ class _Folder:
             licence = {"licence": generator.spec.licence}
             marked = [row | licence | {"reason": self.reasons.get(row["file"], "")} for row in rows]
             if marked:
-                manifest.write(place / MANIFEST, marked, COLUMNS if place == self.path else (*COLUMNS, "reason"))
+                columns = COLUMNS if place == self.path else (*COLUMNS, "reason")
+                noted = {row["file"]: row for row in _rows(place / MANIFEST) if row.get("file")}
+                more = [name for row in noted.values() for name in row if name not in (*columns, None)]
+                marked = [{name: noted.get(row["file"], {}).get(name) for name in more} | row for row in marked]
+                manifest.write(place / MANIFEST, marked, dict.fromkeys((*columns, *more)))
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

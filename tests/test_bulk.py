@@ -21,7 +21,7 @@ def draw(folder: Path, out: Path) -> None:
     """Draw the run's images into `out`, refusing one in three, in a process of its own."""
     import torch
 
-    from dermaflux import synthesis
+    from dermaflux import ordering, synthesis
     from dermaflux.generator import Generator
     from dermaflux.lesion import LABELS, LesionAttributes
     from dermaflux.models import SamplingOptions
@@ -37,7 +37,7 @@ def draw(folder: Path, out: Path) -> None:
     spec = tiny.spec(folder)
     generator = Generator.from_spec(spec, "cpu")
     lesions = [LesionAttributes(label) for label in LABELS]
-    orders = synthesis.of_attributes(lesions, COUNT, SamplingOptions.defaults(spec, steps=1))
+    orders = ordering.of_attributes(lesions, COUNT, SamplingOptions.defaults(spec, steps=1))
     for _ in synthesis.synthesise(generator, orders, out, [Picky()]):
         time.sleep(0.01)
 

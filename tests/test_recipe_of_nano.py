@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import tiny_classifier
 import torch
 from diffusers import FluxPipeline
 from PIL import Image
@@ -13,10 +14,14 @@ from dermaflux import appearance, phantom
 from dermaflux.caption import parse
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
+from dermaflux.errors import InputError
+from dermaflux.generator import Generator, Sample
 from dermaflux.lesion import LesionAttributes
+from dermaflux.models import NANO, SamplingOptions
 from dermaflux.training import changes, nano
 from dermaflux.training.encoding import encode
 from dermaflux.training.fitting import FITS, fitted, shapes
+from dermaflux.training.flow import FlowOptions
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 LIGHT = LesionAttributes("benign", asymmetry=0, colours=("dark brown",), size_mm=9, tone=3)
@@ -151,3 +156,16 @@ def test_changes_keep_the_shape_of_an_image_that_is_not_square():
     wide = np.ascontiguousarray(drawn(2, size_mm=9)[32:-32])
     for change in set(changes.CHANGES):
         assert change(wide, np.random.default_rng(1)).shape == wide.shape
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
+def test_the_base_learns_from_phantoms_and_photographs_and_goes_on_with_no_others(tmp_path):
+    path = tiny_classifier.write_manifest(tmp_path, [{"label": "benign", "split": "train"}])
+    few = FlowOptions(steps=2, batch=2, warmup=1, distil_from=1)
+    train = lambda count: nano.train_base(NANO / "vae", NANO, tmp_path / "base", count, few, [path])
+    train(4)
+    generator = Generator.load(str(tmp_path / "base" / "pipeline"), "none", "cpu")
+    drawn = generator.sample("A mole.", SamplingOptions.defaults(generator.spec, steps=1))
+    assert [one.image.size for one in drawn if isinstance(one, Sample)] == [(256, 256)]
+    with pytest.raises(InputError, match="made of"):
+        train(5)

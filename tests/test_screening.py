@@ -9,8 +9,10 @@ import tiny
 import tiny_classifier
 from PIL import Image, ImageOps
 
-from dermaflux import phantom, screening, synthesis
+from dermaflux import ordering, phantom, screening, synthesis
 from dermaflux.classifier import Classifier
+from dermaflux.data import manifest
+from dermaflux.errors import InputError
 from dermaflux.images import read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes
 from dermaflux.models import SamplingOptions
@@ -35,7 +37,7 @@ class EverySecond:
 @pytest.fixture
 def orders(tiny_folder):
     options = SamplingOptions.defaults(tiny.spec(tiny_folder), seeds=(5,), steps=1)
-    return synthesis.of_attributes((BENIGN,), 6, options)
+    return ordering.of_attributes((BENIGN,), 6, options)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -73,9 +75,37 @@ def test_a_run_that_goes_on_neither_draws_nor_judges_again_what_is_done(tiny_gen
     assert len(rows(tmp_path / "rejected" / "manifest.csv")) == 3
 
 
+def test_a_folder_is_not_gone_on_with_by_other_screens_or_another_precision(tiny_generator, orders, tmp_path):
+    run = lambda some, how: list(synthesis.synthesise(tiny_generator, some, tmp_path, how=how))
+    run(orders[:2], {"memory": "bf16", "agree": "0.8"})
+    run(orders[:3], {"memory": "bf16", "agree": "0.8"})
+    with pytest.raises(InputError, match=r"drawn otherwise \(memory: bf16, now float32; agree: 0.8, now none\)"):
+        run(orders, {"memory": "float32"})
+    (tmp_path / "how.json").write_text("{")
+    with pytest.raises(InputError, match=r"how\.json is damaged"):
+        run(orders, {"memory": "bf16"})
+
+
+def test_images_without_a_manifest_are_seen_to_be_of_other_orders(tiny_generator, orders, tmp_path):
+    list(synthesis.synthesise(tiny_generator, orders[:2], tmp_path))
+    (tmp_path / "manifest.csv").unlink()
+    others = [replace(order, file=order.file.replace("-5.", "-95.").replace("-6.", "-96.")) for order in orders[:2]]
+    with pytest.raises(InputError, match="another plan or model"):
+        list(synthesis.synthesise(tiny_generator, others, tmp_path))
+
+
+def test_what_readers_note_in_a_manifest_stays_when_the_folder_is_extended(tiny_generator, orders, tmp_path):
+    list(synthesis.synthesise(tiny_generator, orders[:2], tmp_path))
+    given = rows(tmp_path / "manifest.csv")
+    manifest.write(tmp_path / "manifest.csv", [given[0] | {"left_out": "yes"}, given[1]], [*given[0], "left_out"])
+    list(synthesis.synthesise(tiny_generator, orders[:4], tmp_path))
+    assert [row["left_out"] for row in rows(tmp_path / "manifest.csv")] == ["yes", "", "", ""]
+    assert len(manifest.read(tmp_path / "manifest.csv")) == 3
+
+
 def test_processes_that_share_the_orders_draw_each_once_and_list_all(tiny_generator, tiny_folder, tmp_path):
     options = SamplingOptions.defaults(tiny.spec(tiny_folder), seeds=(5,), steps=1)
-    orders = synthesis.of_attributes((BENIGN, MALIGNANT, LesionAttributes("benign", tone=4)), 7, options)
+    orders = ordering.of_attributes((BENIGN, MALIGNANT, LesionAttributes("benign", tone=4)), 7, options)
     for process in range(2):
         list(synthesis.synthesise(tiny_generator, orders, tmp_path / "shared", part=(process, 2)))
     synthesis.write_manifests(tiny_generator, orders, tmp_path / "shared")
@@ -91,7 +121,8 @@ def test_images_that_look_alike_are_refused_but_others_are_not():
     screen.keep(first)
     assert "known before: 0 of 64 bits" in screen.refusal(first, BENIGN)
     assert screen.refusal(first.resize((200, 200)), BENIGN) and not screen.refusal(other, BENIGN)
-    assert screen.refusal(ImageOps.mirror(first), BENIGN) == ""
+    for copy in (ImageOps.mirror(first), first.rotate(90), ImageOps.flip(first).rotate(270)):
+        assert "known before" in screen.refusal(copy, BENIGN)
     known = screening.Apart([other], among=False)
     known.keep(first)
     assert known.refusal(other, BENIGN) and not known.refusal(first, BENIGN)

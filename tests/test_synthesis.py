@@ -10,13 +10,13 @@ import pytest
 import tiny
 from PIL import Image
 
-from dermaflux import synthesis
+from dermaflux import ordering, synthesis
 from dermaflux.caption import caption, parse
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
 from dermaflux.images import read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes, plausible
-from dermaflux.models import MAX_SEED, SamplingOptions
+from dermaflux.models import MAX_SEED, MODELS, SamplingOptions
 
 BENIGN, MALIGNANT = (LesionAttributes(label=label, asymmetry=1) for label in LABELS)
 
@@ -41,7 +41,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def test_every_order_becomes_a_png_with_its_recipe_and_a_row(tiny_generator, options, tmp_path):
-    orders = synthesis.of_attributes((BENIGN, MALIGNANT), 4, options)
+    orders = ordering.of_attributes((BENIGN, MALIGNANT), 4, options)
     outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path))
     assert [outcome.error for outcome in outcomes] == [None] * 4
     rows = manifest.read(tmp_path / "manifest.csv")
@@ -55,20 +55,20 @@ def test_every_order_becomes_a_png_with_its_recipe_and_a_row(tiny_generator, opt
 
 
 def test_seeds_are_consecutive_and_wrap_at_the_highest(options):
-    orders = synthesis.of_attributes((BENIGN,), 3, replace(options, seeds=(MAX_SEED - 1,)))
+    orders = ordering.of_attributes((BENIGN,), 3, replace(options, seeds=(MAX_SEED - 1,)))
     assert [order.options.seeds for order in orders] == [(MAX_SEED - 1,), (MAX_SEED,), (0,)]
     assert len({order.file for order in orders}) == 3
 
 
 def test_wording_varies_over_a_long_run_and_always_says_the_same(options):
-    orders = synthesis.of_attributes((plausible(3),), 160, options)
+    orders = ordering.of_attributes((plausible(3),), 160, options)
     assert len({order.caption for order in orders}) > 3
     assert {parse(order.caption) for order in orders} == {plausible(3)}
 
 
 def test_an_image_is_the_same_whatever_else_is_drawn_with_it(tiny_generator, options, tmp_path):
     for count, name in ((1, "one"), (9, "nine")):
-        orders = synthesis.of_caption("A dark brown mole.", count, options)
+        orders = ordering.of_caption("A dark brown mole.", count, options)
         assert len(list(synthesis.synthesise(tiny_generator, orders, tmp_path / name))) == count
     [(name, first)] = pixels(tmp_path / "one").items()
     assert pixels(tmp_path / "nine")[name] == first
@@ -86,7 +86,7 @@ def test_images_of_several_captions_drawn_at_once_are_those_drawn_alone(tiny_gen
 
 
 def test_an_interrupted_run_lists_what_is_finished_and_continues(tiny_generator, options, tmp_path):
-    orders = synthesis.of_attributes((BENIGN, MALIGNANT), 4, options)
+    orders = ordering.of_attributes((BENIGN, MALIGNANT), 4, options)
     run = synthesis.synthesise(tiny_generator, orders, tmp_path / "cut")
     first = next(run).order.file
     run.close()
@@ -103,14 +103,14 @@ def test_an_interrupted_run_lists_what_is_finished_and_continues(tiny_generator,
 
 def test_a_run_can_be_extended(tiny_generator, options, tmp_path):
     for count, fresh in ((2, 2), (5, 3)):
-        orders = synthesis.of_attributes((BENIGN,), count, options)
+        orders = ordering.of_attributes((BENIGN,), count, options)
         outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path))
         assert sum(not outcome.kept for outcome in outcomes) == fresh
     assert len(table(tmp_path)) == 5
 
 
 def test_a_file_cut_short_is_drawn_again(tiny_generator, options, tmp_path):
-    orders = synthesis.of_attributes((BENIGN,), 1, options)
+    orders = ordering.of_attributes((BENIGN,), 1, options)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path))
     path, before = tmp_path / orders[0].file, pixels(tmp_path)
     path.write_bytes(path.read_bytes()[:-2000])
@@ -120,17 +120,17 @@ def test_a_file_cut_short_is_drawn_again(tiny_generator, options, tmp_path):
 
 @pytest.mark.parametrize("changed", [{"steps": 3}, {"seeds": (77,)}, {"lora_strength": 0.5}], ids=str)
 def test_a_folder_of_another_plan_is_refused_and_left_alone(changed, tiny_generator, options, tmp_path):
-    list(synthesis.synthesise(tiny_generator, synthesis.of_attributes((BENIGN,), 1, options), tmp_path))
+    list(synthesis.synthesise(tiny_generator, ordering.of_attributes((BENIGN,), 1, options), tmp_path))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    orders = synthesis.of_attributes((BENIGN,), 1, replace(options, **changed))
+    orders = ordering.of_attributes((BENIGN,), 1, replace(options, **changed))
     with pytest.raises(InputError, match="another plan"):
         list(synthesis.synthesise(tiny_generator, orders, tmp_path))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_what_cannot_be_drawn_is_reported_and_the_rest_is_drawn(tiny_generator, options, tmp_path):
-    wild = synthesis.of_caption("wild", 1, replace(options, seeds=(1,)))[0]
-    sound = synthesis.of_attributes((BENIGN,), 1, options)[0]
+    wild = ordering.of_caption("wild", 1, replace(options, seeds=(1,)))[0]
+    sound = ordering.of_attributes((BENIGN,), 1, options)[0]
     embedding = tiny_generator._encode(wild.caption, 1.0)
     (key,) = (key for key in tiny_generator._prompts if key[0] == wild.caption)
     tiny_generator._prompts[key] = tuple(part * float("nan") for part in embedding)
@@ -149,7 +149,7 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
         '"A mole with 2 asymmetric axes.",benign,,,9,',
         '"",malignant,"red; black",7,,3',
     )
-    first, second = synthesis.of_plan(path, None, options, tiny_generator.spec)
+    first, second = ordering.of_plan(path, None, options, tiny_generator.spec)
     assert first.caption == "A mole with 2 asymmetric axes." and first.options.seeds == (9,)
     assert first.attributes == LesionAttributes("benign", asymmetry=2)
     assert second.attributes == LesionAttributes("malignant", colours=("red", "black"), border=7)
@@ -159,10 +159,10 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path):
     given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2)
-    orders = synthesis.of_attributes((plausible(1), plausible(2)), 3, given)
+    orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)
-    again = synthesis.of_plan(tmp_path / "first" / "manifest.csv", None, plain, tiny_generator.spec)
+    again = ordering.of_plan(tmp_path / "first" / "manifest.csv", None, plain, tiny_generator.spec)
     list(synthesis.synthesise(tiny_generator, again, tmp_path / "second"))
     assert [replace(one.options, seeds=options.seeds) for one in again] == [given] * 3
     assert pixels(tmp_path / "first") == pixels(tmp_path / "second")
@@ -173,6 +173,8 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     [
         ("captoin", "x", "line 1: the column “captoin”"),
         ("label", "", "no rows"),
+        ("label,caption", "benign,A mole, dark brown", "line 2: there are more cells than columns"),
+        ("label,seed,label", "benign,1,malignant", "line 1: the column “label” is there twice"),
         ("label,border", "benign,many", "line 2: the border “many” is not a whole number"),
         ("label,border", "benign,9", "line 2: border must be a whole number from 0 to 8"),
         ("label", "sick", "line 2: “sick” is not a known label"),
@@ -186,7 +188,7 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
 )
 def test_a_wrong_plan_is_refused_by_line(columns, row, what, tiny_generator, options, tmp_path):
     with pytest.raises(DataError, match=what):
-        synthesis.of_plan(write(tmp_path / "plan.csv", columns, row), None, options, tiny_generator.spec)
+        ordering.of_plan(write(tmp_path / "plan.csv", columns, row), None, options, tiny_generator.spec)
 
 
 def test_lesions_are_drawn_from_the_distribution_of_a_real_set(options, tmp_path):
@@ -198,17 +200,31 @@ def test_lesions_are_drawn_from_the_distribution_of_a_real_set(options, tmp_path
         *[f"{i}.jpg,train,malignant,melanoma,," for i in range(6, 8)],
         *[f"{i}.jpg,test,benign,seborrheic keratosis,," for i in range(8, 90)],
     )
-    orders = synthesis.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
+    orders = ordering.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
     shares = Counter(order.attributes for order in orders)
     nevus = LesionAttributes("benign", "nevus", border=2, site="trunk", tone=3)
     assert set(shares) == {nevus, LesionAttributes("malignant", "melanoma", tone=3)}
     assert 0.68 < shares[nevus] / 400 < 0.82
-    assert orders == synthesis.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
-    turns = synthesis.like_manifest(path, LABELS, LesionAttributes(), 4, options)
+    assert orders == ordering.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
+    turns = ordering.like_manifest(path, LABELS, LesionAttributes(), 4, options)
     assert [order.attributes.label for order in turns] == ["benign", "malignant"] * 2
 
 
 def test_a_real_set_without_the_label_asked_for_is_refused(options, tmp_path):
     path = write(tmp_path / "real.csv", "file,split,label", "1.jpg,train,benign", "2.jpg,test,malignant")
     with pytest.raises(DataError, match="no rows outside the test split"):
-        synthesis.like_manifest(path, LABELS, LesionAttributes(), 2, options)
+        ordering.like_manifest(path, LABELS, LesionAttributes(), 2, options)
+
+
+def test_a_row_whose_caption_cannot_be_read_is_named_and_one_with_a_fault_says_nothing(tmp_path):
+    path, options = tmp_path / "manifest.csv", SamplingOptions()
+    row = {"file": "a.png", "label": "benign", "split": "train"}
+    manifest.write(path, [row | {"caption": "A mole with a blue veil. It measures 9 mm. " * 200}])
+    with pytest.raises(DataError, match=r"manifest\.csv, line 2: a\.png: The description has"):
+        ordering.like_manifest(path, (), LesionAttributes(), 1, options)
+    told = {"caption": "The colours are red and black.", "captioner": "llama"}
+    for faults, colours in (("", ("red", "black")), ("too short", ())):
+        manifest.write(path, [row | told | {"caption_faults": faults}])
+        [order] = ordering.like_manifest(path, (), LesionAttributes(), 1, options)
+        assert order.attributes.colours == colours and order.attributes.label == "benign"
+    assert ordering.of_plan(path, None, options, MODELS["nano"])[0].attributes.colours == ("red", "black")

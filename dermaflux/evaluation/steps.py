@@ -6,7 +6,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure as Plot
 
-from dermaflux import synthesis
+from dermaflux import ordering, synthesis
 from dermaflux.data.features import Features
 from dermaflux.evaluation import realism
 from dermaflux.evaluation.figures import Figure
@@ -26,7 +26,7 @@ def compare(
     found = {}
     for k in steps:
         options = SamplingOptions.defaults(generator.spec, steps=k)
-        orders = synthesis.like_manifest(like, LABELS, LesionAttributes(), count, options)
+        orders = ordering.like_manifest(like, LABELS, LesionAttributes(), count, options)
         for outcome in synthesis.synthesise(generator, orders, out / f"steps-{k}"):
             if outcome.error:
                 raise outcome.error

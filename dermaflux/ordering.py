@@ -1,0 +1,148 @@
+"""What to draw, as a list of orders: of attributes, of a caption, as in a real set, or of a plan."""
+
+import csv
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from dermaflux.caption import caption, clean, read
+from dermaflux.data import manifest
+from dermaflux.errors import DataError, InputError
+from dermaflux.images import MANIFEST_COLUMNS
+from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
+from dermaflux.models import MAX_SEED, ModelSpec, SamplingOptions
+
+REWORDED_EVERY = 32
+"""So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
+_ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
+_SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
+_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float}
+_KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
+_OWN = ("captioner", "caption_faults", manifest.LEFT_OUT, "reason")
+"""Further columns of manifests that this program writes."""
+_PLAN_COLUMNS = frozenset((*_ATTRIBUTES, *_SETTINGS, "caption", "seed", *MANIFEST_COLUMNS, *manifest.COLUMNS, *_OWN))
+
+
+@dataclass(frozen=True)
+class Order:
+    """One image to draw: its file's name, caption, attributes and options; the options hold its one seed."""
+
+    file: str
+    caption: str
+    attributes: LesionAttributes
+    options: SamplingOptions
+
+
+def of_attributes(lesions: Sequence[LesionAttributes], count: int, options: SamplingOptions) -> list[Order]:
+    """`count` images of `lesions` in turn, with consecutive seeds from that of `options`. Raises InputError."""
+    chosen = [lesions[index % len(lesions)] for index in range(count)]
+    return [_order(index, lesion, _seeded(options, index)) for index, lesion in enumerate(chosen)]
+
+
+def of_caption(text: str, count: int, options: SamplingOptions) -> list[Order]:
+    """`count` images of the caption `text`, with consecutive seeds from that of `options`. Raises InputError."""
+    text = clean(text)
+    attributes = read(text).attributes
+    return [_order(index, attributes, _seeded(options, index), text) for index in range(count)]
+
+
+def like_manifest(
+    path: Path, labels: Sequence[str], asked: LesionAttributes, count: int, options: SamplingOptions
+) -> list[Order]:
+    """`count` images of lesions as in the real set at `path`, each that of a row chosen by the image's seed.
+
+    A row gives its label, diagnosis, site and, if no fault was found in it, what its caption says; what `asked`
+    specifies replaces that. labels: the labels to take in turn, of either if there are none. Rows of the test split are
+    left alone. Raises DataError.
+    """
+    rows = [row for row in manifest.read(path) if row.split != "test"]
+    pools = [[row for row in rows if row.label == label] for label in labels] or [rows]
+    if not all(pools):
+        raise DataError(f"{path} has no rows outside the test split{' of each label' if labels else ''} to draw from.")
+    orders = []
+    for index in range(count):
+        seeded = _seeded(options, index)
+        row = random.Random(seeded.seeds[0]).choice(pools[index % len(pools)])
+        try:
+            orders.append(_order(index, replace(_lesion(row), **asked.specified()), seeded))
+        except InputError as error:
+            raise DataError(f"{row.place}: {error}") from None
+    return orders
+
+
+def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: ModelSpec) -> list[Order]:
+    """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
+
+    Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
+    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
+    the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
+    again. Raises DataError.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream)
+            names = list(reader.fieldnames or ())
+            for place, name in enumerate(names):
+                if name not in _PLAN_COLUMNS:
+                    raise DataError(f"{path}, line 1: the column “{name}” is not known in a plan.")
+                if name in names[:place]:
+                    raise DataError(f"{path}, line 1: the column “{name}” is there twice.")
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
+    if not rows:
+        raise DataError(f"{path} holds no rows; give each image one.")
+    return [_planned(path, line, index, row, options, spec) for index, (line, row) in enumerate(rows[:count])]
+
+
+def _order(index: int, attributes: LesionAttributes, options: SamplingOptions, text: str = "") -> Order:
+    seed = options.seeds[0]
+    text = text or caption(attributes, seed // REWORDED_EVERY)
+    return Order(f"{index:05d}-{attributes.label or 'lesion'}-{seed}.png", text, attributes, options)
+
+
+def _seeded(options: SamplingOptions, index: int) -> SamplingOptions:
+    return replace(options, seeds=((options.seeds[0] + index) % (MAX_SEED + 1),))
+
+
+def _lesion(row: manifest.Row) -> LesionAttributes:
+    text = "" if row.values.get("caption_faults") else row.values.get("caption")
+    said = read(clean(text)).attributes if text else LesionAttributes()
+    known = {name: row.values[name] for name, names in _KNOWN.items() if row.values.get(name) in names}
+    return replace(said, label=row.label, **known)
+
+
+def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options: SamplingOptions, spec: ModelSpec):
+    try:
+        if None in row:
+            raise InputError("there are more cells than columns; put a text with commas between quotes.")
+        text = clean(row["caption"]) if row.get("caption") else ""
+        given = {name: _attribute(name, row[name]) for name in _ATTRIBUTES if row.get(name)}
+        attributes = replace(read(text).attributes if text else LesionAttributes(), **given)
+        if row.get("varied_from"):
+            raise InputError("a variation of another image cannot be drawn from a plan; leave the row out.")
+        changes = {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
+        if row.get("seed"):
+            changes["seeds"] = (_value("seed", row["seed"], int),)
+        if not text and not given:
+            raise InputError("there is neither a caption nor an attribute.")
+        return _order(
+            index, attributes, SamplingOptions.defaults(spec, **vars(_seeded(options, index)) | changes), text
+        )
+    except InputError as error:
+        raise DataError(f"{path}, line {line}: {error}") from None
+
+
+def _attribute(name: str, text: str) -> object:
+    if name in RANGES:
+        return _value(name, text, int)
+    return tuple(part.strip() for part in re.split("[;,]", text)) if _ATTRIBUTES[name] == () else text.strip()
+
+
+def _value(name: str, text: str, kind: type) -> object:
+    try:
+        return kind(text)
+    except ValueError:
+        raise InputError(f"the {name} “{text[:40]}” is not a {'whole ' if kind is int else ''}number.") from None
