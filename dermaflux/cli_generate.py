@@ -1,6 +1,7 @@
 """`python -m dermaflux generate`: lesions by attributes, caption or plan, or as in a real set, into a folder."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.files import alone_in
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
 from dermaflux.memory import AUTO, WAYS, best_device
 from dermaflux.models import NOISES, ModelSpec, SamplingOptions, find_model
@@ -137,12 +139,13 @@ def generate(
     how |= {"apart from": apart_from, "classifier": classifier if lesions_only or agree is not None else None}
     told = {name: str(value) for name, value in how.items() if value not in (None, False)}
     generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
-    run = synthesis.synthesise(generator, orders, out, screens, part, told)
-    outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
-    processes.wait_for_everyone()
-    if part[1] > 1 and processes.is_main_process:
-        synthesis.write_manifests(generator, orders, out)
-    processes.wait_for_everyone()  # one that ends with status 1 would take the main one down with it
+    with nullcontext() if part[0] else alone_in(out):
+        run = synthesis.synthesise(generator, orders, out, screens, part, told)
+        outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
+        processes.wait_for_everyone()
+        if part[1] > 1 and processes.is_main_process:
+            synthesis.write_manifests(generator, orders, out)
+        processes.wait_for_everyone()  # one that ends with status 1 would take the main one down with it
     failures = [(outcome.order.file, outcome.error) for outcome in outcomes if outcome.error]
     refused = sum(bool(outcome.refused) for outcome in outcomes)
     typer.echo(f"{len(outcomes) - len(failures) - refused} of {len(outcomes)} images are in {out}.", err=True)

@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from dermaflux.errors import InputError
 
 MAX_BYTES = 20 * 2**20
+LOCK = ".lock"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -54,6 +58,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises InputError if one is
+    in it, OSError, with its name, if it cannot be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"Another process works in {folder}. Wait for it, or give another folder.") from None
+    except OSError as error:
+        error.filename = str(folder)
+        raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 KINDS = (

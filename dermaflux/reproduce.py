@@ -9,11 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, DermaFluxError, InputError
-from dermaflux.files import write_atomically
+from dermaflux.files import alone_in, write_atomically
 from dermaflux.lesion import LABELS
 
 _BEFORE = """
@@ -71,7 +69,7 @@ SIZES: Mapping[str, str] = {"embedded": EMBEDDED, "paper": PAPER}
 TABLE = "evaluate augmentation"
 SHARED = ("generate", TABLE)
 """The commands whose work several processes can share."""
-DONE, LOG, LOCK = "done.json", "log.txt", ".lock"
+DONE, LOG = "done.json", "log.txt"
 
 
 class StageFailed(DermaFluxError):
@@ -126,12 +124,8 @@ def run(stages: Sequence[Stage], work: Path, processes: int = 1) -> Iterator[Sta
     Output goes to the terminal and to `work/log.txt`. processes: how many share a stage that can be shared. Raises
     InputError if `work` is another process's, or holds a stage that was done by another command, StageFailed.
     """
-    work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work / LOCK, timeout=0):
-            yield from _run(stages, work, processes)
-    except Timeout:
-        raise InputError(f"Another process works in {work}. Wait for it, or give another --out.") from None
+    with alone_in(work):
+        yield from _run(stages, work, processes)
 
 
 def _run(stages: Sequence[Stage], work: Path, processes: int) -> Iterator[Stage]:

@@ -21,6 +21,7 @@ from dermaflux.errors import DataError
 from dermaflux.evaluation import augmentation, probe
 from dermaflux.evaluation.augmentation import Cell, Sets
 from dermaflux.evaluation.augmentation_report import summary
+from dermaflux.files import alone_in
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -110,6 +111,13 @@ def test_cells_are_taken_over_only_by_the_settings_and_images_that_made_them(fol
     (folders / "out" / "resnet10t-8-x0-0" / "result.json").write_text("{")
     done = command(folders)
     assert done.exit_code == 2 and "result.json is damaged" in done.stderr
+
+
+def test_a_table_that_another_process_makes_is_left_alone(folders):
+    with alone_in(folders / "out"):
+        done = command(folders)
+    assert done.exit_code == 2 and "Another process works in" in done.stderr
+    assert command(folders).exit_code == 0
 
 
 def test_a_larger_table_does_not_take_over_what_was_fewer_images_before(folders):

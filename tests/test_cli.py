@@ -19,6 +19,7 @@ from dermaflux.caption import parse
 from dermaflux.classifier import Classifier
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.files import alone_in
 from dermaflux.grid import CHUNK
 from dermaflux.images import open_untrusted, read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes
@@ -73,6 +74,20 @@ def test_generate_alternates_the_labels_and_writes_a_manifest(draw, tmp_path):
         recipe = read_provenance(row.path)
         assert recipe.attributes == LesionAttributes(row.label, asymmetry=2, colours=("red", "black"))
         assert (recipe.seed, recipe.steps, recipe.model) == (seed, 2, "tiny")
+
+
+def test_a_folder_that_another_process_draws_into_is_left_alone(draw, tmp_path):
+    with alone_in(tmp_path / "out"):
+        result = draw("--count", 1)
+    assert result.exit_code == 2 and "Another process works in" in result.stderr
+    assert not list((tmp_path / "out").glob("*.png"))
+
+
+def test_a_folder_is_gone_on_with_only_by_the_filters_and_precision_that_it_was_drawn_with(draw, tmp_path):
+    assert draw("--count", 1, "--memory", "float32").exit_code == 0
+    result = draw("--count", 2, "--memory", "bf16", "--distinct")
+    assert result.exit_code == 2 and "memory: float32, now bf16; distinct: none, now True" in result.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
 def test_generate_again_changes_nothing(draw, tmp_path):

@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -28,7 +29,7 @@ from dermaflux.data.features import Features
 from dermaflux.data.pixels import Shelf, open_rgb
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import probe
-from dermaflux.files import write_atomically
+from dermaflux.files import alone_in, write_atomically
 from dermaflux.training.finetune import FinetuneOptions, finetune
 
 ONLY_SYNTHETIC = 0
@@ -134,7 +135,7 @@ def run(
 
     features: for cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained
     raises DataError as `Sets.learned` does, if the images to be tried on are of one label, or if a cell in `out` was
-    made of other images or options; InputError if the features are missing.
+    made of other images or options; InputError if the features are missing, or another process works in `out`.
     """
     if features is None and any(cell.arch == PROBE for cell in table):
         raise InputError(
@@ -149,21 +150,22 @@ def run(
     for cell in table:
         _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
-    for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
-        folder = out / cell.name
-        if not (folder / RESULT).exists():
-            _write(folder / MADE_OF, made_of[cell])
-            if cell.arch == PROBE:
-                odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
-            else:
-                own = replace(options, arch=cell.arch, seed=cell.seed)
-                trained = finetune(learned[cell], sets.validation, folder, own, shelf.read)
-                p = [one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])]
-                odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
-            result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
-            _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})
-            shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # larger than all else in the folder
-        yield _read(folder / RESULT)
+    with nullcontext() if part[0] else alone_in(out):  # the first of several processes keeps others than these out
+        for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
+            folder = out / cell.name
+            if not (folder / RESULT).exists():
+                _write(folder / MADE_OF, made_of[cell])
+                if cell.arch == PROBE:
+                    odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
+                else:
+                    own = replace(options, arch=cell.arch, seed=cell.seed)
+                    trained = finetune(learned[cell], sets.validation, folder, own, shelf.read)
+                    p = [one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])]
+                    odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
+                result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
+                _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})
+                shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # larger than all else in the folder
+            yield _read(folder / RESULT)
 
 
 def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
