@@ -18,7 +18,7 @@ _BEFORE = """
 sample: data sample {data} --count 250 --out {seen}
 caption: caption {seen}
 autoencoder: train autoencoder {seen} --teacher {teacher} --out {work}/autoencoder
-    --set phantoms=1500 --set pieces_steps=5000 --set detail_steps=900
+    --steps 1200 --set phantoms=1500 --set views=2000 --set pieces_steps=3000 --set detail_steps=600
 text: train text --out {work}/text --steps 800 --learning-rate 2e-3
 """
 _GENERATOR = """
