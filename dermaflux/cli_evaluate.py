@@ -14,8 +14,6 @@ evaluate = typer.Typer(help="Measure what models and measures are worth, with in
 evaluate.add_typer(judge_classifiers)
 
 Count = Annotated[int, typer.Option(min=20)]
-NAME = re.compile(r"[\w.-]{1,40}", re.ASCII)
-"""Of a generator in the table of augmentation; it is part of file names."""
 
 
 @evaluate.command()
@@ -233,11 +231,11 @@ def augmentation(
 
 def _named(folders: list[str]) -> dict[str, Path]:
     """The folders of `[NAME=]DIR`, by that name or their own. Raises InputError."""
-    named = {}
+    allowed, named = re.compile(r"[\w.-]{1,40}", re.ASCII), {}  # it is part of file names
     for given in folders:
         name, _, folder = given.partition("=") if "=" in given and not Path(given).is_dir() else ("", "", given)
         name = name or Path(folder).resolve().name
-        if not NAME.fullmatch(name):
+        if not allowed.fullmatch(name):
             raise InputError(f"“{name[:40]}” cannot name a generator: use letters, digits, dots, _ and -.")
         if not (Path(folder) / "manifest.csv").is_file():
             raise InputError(f"{folder} is not a folder that `generate` wrote: it holds no manifest.csv.")

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from dermaflux.errors import InputError
 
 MAX_BYTES = 20 * 2**20
@@ -64,6 +62,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 def alone_in(folder: Path) -> Iterator[None]:
     """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises InputError if one is
     in it, OSError, with its name, if it cannot be written to."""
+    from filelock import FileLock, Timeout
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=0)
     try:
