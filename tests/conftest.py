@@ -1,8 +1,13 @@
 """Fixtures shared by the tests."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that each compute on all cores stand in each other's way; those that a test starts are of the same kind.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
