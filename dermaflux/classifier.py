@@ -8,9 +8,10 @@ gate.safetensors     mean (D,) and precision (D, D) of the gate's features of re
 import json
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -97,13 +98,14 @@ class Classifier:
         return ((x - mean) / std).contiguous()
 
     @torch.inference_mode()
-    def measure(self, images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (N, 2) before the temperature, and gate features (N, D), of RGB images of any size."""
-        outputs = []
-        for start in range(0, len(images), BATCH):
+    def measure(self, images: Iterable[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, 2) before the temperature, and gate features (N, D), of RGB images of any size, of which there
+        must be one at least; they are taken a few at a time."""
+        outputs, images = [], iter(images)
+        while batch := list(islice(images, BATCH)):
             with self.lock:
                 last, between = self.model.forward_intermediates(
-                    self.preprocess(images[start : start + BATCH]), indices=list(self.card.gate.layers)
+                    self.preprocess(batch), indices=list(self.card.gate.layers)
                 )
                 pooled = self.model.forward_head(last, pre_logits=True)  # (N, C)
                 logits = self.model.get_classifier()(pooled)  # (N, 2)
@@ -118,11 +120,13 @@ class Classifier:
         d = features - self.gate_mean
         return ((d @ self.gate_precision) * d).sum(1).clamp_min(0)
 
-    def predict(self, images: Sequence[Image.Image]) -> list[Prediction]:
-        """A Prediction for each RGB image of any size."""
-        if not images:
+    def predict(self, images: Iterable[Image.Image]) -> list[Prediction]:
+        """A Prediction for each RGB image of any size; they are taken a few at a time."""
+        images = iter(images)
+        first = next(images, None)
+        if first is None:
             return []
-        logits, features = self.measure(images)
+        logits, features = self.measure(chain((first,), images))
         probabilities = (logits / self.card.temperature).softmax(1)[:, LABELS.index("malignant")].tolist()
         point, gate = self.card.operating_point, self.card.gate
         return [

@@ -124,6 +124,8 @@ def generate(
         lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
         orders = ordering.of_attributes(lesions, count or 1, options)
     _remark(spec, orders)
+    if agree is not None:
+        _remark_unlabelled(orders)
 
     from accelerate import PartialState
 
@@ -135,8 +137,8 @@ def generate(
     if distinct and part[1] > 1:
         raise InputError("--distinct compares each image with all that are kept: draw in one process, or leave it out.")
     screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
-    how = {"memory": memory, "compiled": compiled, "agree": agree, "lesions only": lesions_only, "distinct": distinct}
-    how |= {"apart from": apart_from, "classifier": classifier if lesions_only or agree is not None else None}
+    how = {"agree": agree, "lesions only": lesions_only, "distinct": distinct, "apart from": apart_from}
+    how |= {"classifier": classifier if lesions_only or agree is not None else None}
     told = {name: str(value) for name, value in how.items() if value not in (None, False)}
     generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
     with nullcontext() if part[0] else alone_in(out):
@@ -210,6 +212,15 @@ def _remark(spec: ModelSpec, orders: "Sequence[Order]") -> None:
     unheard += sorted({order.attributes.diagnosis for order in orders} - {None} - spec.diagnoses)
     if unheard:
         typer.echo(f"{spec.title} was not trained on: {', '.join(unheard)}. It is in the caption only.", err=True)
+
+
+def _remark_unlabelled(orders: "Sequence[Order]") -> None:
+    """Say how many captions name no label to agree with. Raises InputError if none does."""
+    unlabelled = sum(order.attributes.label is None for order in orders)
+    if unlabelled == len(orders):
+        raise InputError("--agree needs a label to agree with, and no caption names one.")
+    if unlabelled:
+        typer.echo(f"{unlabelled} of {len(orders)} captions name no label; --agree does not judge them.", err=True)
 
 
 def finish(failures: Sequence[tuple[str, DermaFluxError]]) -> None:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from PIL import Image
@@ -60,10 +59,11 @@ class Generator:
 
     def __init__(self, loaded: Loaded, spec: ModelSpec):
         """adapter: what is known of the LoRA in use."""
-        self.pipe, self.spec, self.model_hash = loaded.pipe, spec, loaded.hash
+        self.pipe, self.spec, self.model_hash, self.arithmetic = loaded.pipe, spec, loaded.hash, loaded.arithmetic
         self.adapter, self.plan, self._fused, self.compiled = loaded.adapter, loaded.plan, loaded.fused, loaded.compiled
         if not self.compiled:
             row_by_row(self.pipe.transformer)
+        self._device = self.pipe._execution_device
         self._look = previews.choose(spec, self.pipe, self._device)
         self._cache: FirstBlockCache | None = None
         self._prompts: dict[tuple[str, float], Prompt] = {}
@@ -190,6 +190,7 @@ class Generator:
             lora=self.spec.lora.name if self.spec.lora else "",
             lora_hash=self.adapter.hash,
             version=__version__,
+            arithmetic=self.arithmetic,
             strength=options.strength if source else None,
             source=source[1] if source else None,
         )
@@ -294,7 +295,3 @@ class Generator:
         if not torch.isfinite(pixels).all():
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
-
-    @cached_property
-    def _device(self) -> torch.device:
-        return self.pipe._execution_device

@@ -35,15 +35,22 @@ COMPILING = (
 @dataclass(frozen=True)
 class Loaded:
     """A pipeline, ready to draw. hash: 16 hex digits that change with its weights; adapter: the LoRA; plan: how it was
-    loaded; fused: the strength at which the LoRA is part of the weights, None where it lies beside them; compiled:
-    whether the transformer's blocks are compiled as they are first used."""
+    loaded; device: where it draws; fused: the strength at which the LoRA is part of the weights, None where it lies
+    beside them; compiled: whether the transformer's blocks are compiled as they are first used."""
 
     pipe: FluxPipeline
     hash: str
     plan: memory.Plan
+    device: str
     adapter: lora.Attached
     fused: float | None
     compiled: bool = False
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides on pixels beside weights and recipe, such as `bf16 on cuda, compiled`."""
+        weights = self.plan.way.name.removesuffix("-offload")
+        return f"{weights} on {self.device.partition(':')[0]}{', compiled' if self.compiled else ''}"
 
 
 def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool = False) -> Loaded:
@@ -93,7 +100,7 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool 
     if compiled:
         log.info("%s", COMPILING)
         pipe.transformer.compile_repeated_blocks()  # fullgraph would rule out the first-block cache
-    return Loaded(pipe, fingerprint(folder), plan, adapter, fused, compiled)
+    return Loaded(pipe, fingerprint(folder), plan, str(device), adapter, fused, compiled)
 
 
 def out_of_memory(plan: memory.Plan, spec: ModelSpec) -> str:

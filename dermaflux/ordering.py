@@ -1,6 +1,7 @@
 """What to draw, as a list of orders: of attributes, of a caption, as in a real set, or of a plan."""
 
 import csv
+import logging
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from dermaflux.images import MANIFEST_COLUMNS
 from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
 from dermaflux.models import MAX_SEED, ModelSpec, SamplingOptions
 
+log = logging.getLogger("dermaflux")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
@@ -78,7 +80,7 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
     steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
     the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
-    again. Raises DataError.
+    again; that it names another model than `spec` is remarked on. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -94,6 +96,9 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
         raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
     if not rows:
         raise DataError(f"{path} holds no rows; give each image one.")
+    others = sorted({row["model"] for _, row in rows if row.get("model")} - {spec.name})
+    if others:
+        log.warning("%s names %s; %s draws it, with other pixels.", path, ", ".join(others)[:200], spec.name)
     return [_planned(path, line, index, row, options, spec) for index, (line, row) in enumerate(rows[:count])]
 
 

@@ -29,7 +29,7 @@ MAX_RECIPE_CHARACTERS = 512 * 1024
 SYNTHETIC = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
-_TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40}
+_TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
 _REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
@@ -44,7 +44,8 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is None where none was used. noise: how the
     initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
-    first_block_cache: the threshold up to which steps were shortened, 0 where none was.
+    first_block_cache: the threshold up to which steps were shortened, 0 where none was. arithmetic: how exact the
+    weights were and where it was drawn, such as `bf16 on cuda, compiled`; empty where an earlier version drew it.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
@@ -66,6 +67,7 @@ class Provenance:
     strength: float | None = None
     source: "Provenance | None" = None
     first_block_cache: float = 0.0
+    arithmetic: str = ""
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -193,6 +195,8 @@ def parameters(provenance: Provenance) -> str:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     if recipe.first_block_cache:
         settings["First-block cache"] = recipe.first_block_cache
+    if recipe.arithmetic:
+        settings["Arithmetic"] = recipe.arithmetic.replace(",", "")
     settings |= {"Noise": recipe.noise, "Version": recipe.version}
     lines = [recipe.caption, f"Negative prompt: {recipe.negative}" if recipe.negative else ""]
     return "\n".join(filter(None, (*lines, ", ".join(f"{name}: {value}" for name, value in settings.items()))))

@@ -139,6 +139,9 @@ class _Folder:
                 ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.adapter.hash)
                 if drawn != ordered or recipe.source is not None:
                     raise foreign
+                if recipe.arithmetic != generator.arithmetic:
+                    ways = f"{recipe.arithmetic or 'an earlier version'}, now {generator.arithmetic}"
+                    raise InputError(f"The images in {self.path} were drawn with {ways}; choose an empty folder.")
                 recipes[order] = recipe
         told = _rows(self.path / REJECTED / REASONS)
         self.reasons = {row["file"]: row["reason"] for row in told if row.get("reason")}

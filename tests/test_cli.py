@@ -85,8 +85,10 @@ def test_a_folder_that_another_process_draws_into_is_left_alone(draw, tmp_path):
 
 def test_a_folder_is_gone_on_with_only_by_the_filters_and_precision_that_it_was_drawn_with(draw, tmp_path):
     assert draw("--count", 1, "--memory", "float32").exit_code == 0
-    result = draw("--count", 2, "--memory", "bf16", "--distinct")
-    assert result.exit_code == 2 and "memory: float32, now bf16; distinct: none, now True" in result.stderr
+    result = draw("--count", 2, "--memory", "bf16")
+    assert result.exit_code == 2 and "drawn with float32 on cpu, now bf16 on cpu" in " ".join(result.stderr.split())
+    result = draw("--count", 2, "--memory", "float32", "--distinct")
+    assert result.exit_code == 2 and "distinct: none, now True" in result.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 1
 
 
@@ -120,6 +122,13 @@ def test_generate_says_what_the_model_does_not_honour(draw):
     assert "not trained on: site, dermatofibroma" in result.stderr
 
 
+def test_generate_says_how_many_captions_name_no_label_to_agree_with(draw, tmp_path):
+    plan = tmp_path / "plan.csv"
+    plan.write_text("caption\nA mole.\nThis photo depicts a benign lesion.\n")
+    result = draw("--plan", plan, "--agree", 0)
+    assert result.exit_code == 0 and "1 of 2 captions name no label; --agree does not judge them" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -138,6 +147,7 @@ def test_generate_says_what_the_model_does_not_honour(draw):
         (("--caption", "x" * 3000), "3000 characters"),
         (("--caption", "a mole", "--label", "benign"), "leave the flags out"),
         (("--caption", "a mole", "--plan", "plan.csv"), "only one of"),
+        (("--caption", "A mole.", "--agree", "0.8"), "no caption names one"),
         (("--plan", "absent.csv"), "absent.csv cannot be read"),
         (("--model", "nosuch"), "There is no model “nosuch”"),
         (("--lora", "absent.safetensors"), "was not found"),

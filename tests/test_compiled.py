@@ -25,6 +25,7 @@ def test_compiled_blocks_draw_the_same_pictures(tiny_folder, tiny_generator):
         pytest.skip("there is no C++ compiler")
     compiled = Generator.from_spec(tiny.spec(tiny_folder), "cpu", compiled=True)
     assert "first image" in compiled.remark and not tiny_generator.remark
+    assert compiled.arithmetic == "float32 on cpu, compiled"
     blocks = (*compiled.pipe.transformer.transformer_blocks, *compiled.pipe.transformer.single_transformer_blocks)
     assert all(block._compiled_call_impl for block in blocks)
     for changes in ({}, dict(first_block_cache=0.5)):

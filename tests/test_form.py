@@ -17,7 +17,8 @@ from dermaflux.ui.form import filled, follow_caption, follow_controls, restored
 NANO = MODELS["nano"]
 NEVUS, MELANOMA = EXAMPLES["Two-tone nevus"], EXAMPLES["Early melanoma"]
 LATER = len(fields.ATTRIBUTES)
-LOADED = SimpleNamespace(spec=NANO, model_hash="a" * 64, adapter=SimpleNamespace(hash="b" * 64))
+HERE = "float32 on cpu"
+LOADED = SimpleNamespace(spec=NANO, model_hash="a" * 64, adapter=SimpleNamespace(hash="b" * 64), arithmetic=HERE)
 
 
 def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
@@ -117,6 +118,12 @@ def test_a_recipe_of_another_model_is_restored_with_a_warning():
 @pytest.mark.parametrize("hashes", [{"model_hash": "0" * 16}, {"lora_hash": "0" * 16}])
 def test_a_recipe_of_other_weights_is_restored_with_a_warning(hashes):
     assert "other weights" in str(restored(LOADED, recipe(**hashes)))
+
+
+def test_a_recipe_of_other_arithmetic_is_restored_with_a_remark_on_its_pixels():
+    said = str(restored(LOADED, recipe(arithmetic="bf16 on cuda, compiled")))
+    assert "drawn with bf16 on cuda, compiled; here it is float32 on cpu" in said and "same pixels" not in said
+    assert "same pixels" in str(restored(LOADED, recipe(arithmetic=HERE)))
 
 
 def test_an_example_replaces_the_description_and_forgets_the_image_to_vary():

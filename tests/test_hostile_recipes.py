@@ -71,6 +71,8 @@ def test_a_missing_file():
         {"lora_hash": "\n\x7f"},
         {"noise": "unpacked"},
         {"noise": []},
+        {"arithmetic": 32},
+        {"arithmetic": "a" * 81},
         {"strength": 0.5},
         {"strength": 2, "source": json.loads(RECIPE.to_json())},
         {"source": json.loads(RECIPE.to_json())},

@@ -116,7 +116,7 @@ def test_fewer_bits_draw_nearly_the_same_image_with_the_lora_in_them(exact, way,
     """What rounding changes, against what the LoRA changes; at 4 bits a model as small as this one suffers."""
     pytest.importorskip(PACKAGES[way])
     small = Generator.load("nano", device="cpu", memory=way)
-    assert small.plan.way.name == way
+    assert small.plan.way.name == way and small.arithmetic == f"{way} on cpu"
     image, without_lora = exact
     assert 0 < np.abs(draw(small, steps=8) - image).mean() < share * without_lora
 
@@ -163,7 +163,7 @@ def test_parts_that_come_one_by_one_draw_the_same_image(kept, tiny_folder, monke
         hook = part._hf_hook
         monkeypatch.setattr(hook, "pre_forward", lambda module, *args, _pre=hook.pre_forward, **more: (
             came.append(type(module).__name__), _pre(module, *args, **more))[1])  # fmt: skip
-    assert (draw(parted) == draw(whole)).all()
+    assert (draw(parted) == draw(whole)).all() and parted.arithmetic == whole.arithmetic == f"{kept} on cpu"
     assert [name for i, name in enumerate(came) if came[i - 1 : i] != [name]] == [
         type(part).__name__ for part in hooked
     ]

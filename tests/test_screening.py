@@ -75,15 +75,20 @@ def test_a_run_that_goes_on_neither_draws_nor_judges_again_what_is_done(tiny_gen
     assert len(rows(tmp_path / "rejected" / "manifest.csv")) == 3
 
 
-def test_a_folder_is_not_gone_on_with_by_other_screens_or_another_precision(tiny_generator, orders, tmp_path):
+def test_a_folder_is_not_gone_on_with_by_other_screens_or_other_arithmetic(
+    tiny_generator, orders, tmp_path, monkeypatch
+):
     run = lambda some, how: list(synthesis.synthesise(tiny_generator, some, tmp_path, how=how))
-    run(orders[:2], {"memory": "bf16", "agree": "0.8"})
-    run(orders[:3], {"memory": "bf16", "agree": "0.8"})
-    with pytest.raises(InputError, match=r"drawn otherwise \(memory: bf16, now float32; agree: 0.8, now none\)"):
-        run(orders, {"memory": "float32"})
+    run(orders[:2], {"distinct": "True", "agree": "0.8"})
+    run(orders[:3], {"distinct": "True", "agree": "0.8"})
+    with pytest.raises(InputError, match=r"drawn otherwise \(distinct: True, now none; agree: 0.8, now 0.9\)"):
+        run(orders, {"agree": "0.9"})
     (tmp_path / "how.json").write_text("{")
     with pytest.raises(InputError, match=r"how\.json is damaged"):
-        run(orders, {"memory": "bf16"})
+        run(orders, {"distinct": "True"})
+    monkeypatch.setattr(tiny_generator, "arithmetic", "bf16 on cuda")
+    with pytest.raises(InputError, match="drawn with float32 on cpu, now bf16 on cuda; choose an empty folder"):
+        run(orders, None)
 
 
 def test_images_without_a_manifest_are_seen_to_be_of_other_orders(tiny_generator, orders, tmp_path):

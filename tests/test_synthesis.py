@@ -157,7 +157,7 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
     assert (second.options.seeds, second.options.steps, first.options.steps) == ((6,), 3, 2)
 
 
-def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path):
+def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
     given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2)
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
@@ -166,6 +166,13 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     list(synthesis.synthesise(tiny_generator, again, tmp_path / "second"))
     assert [replace(one.options, seeds=options.seeds) for one in again] == [given] * 3
     assert pixels(tmp_path / "first") == pixels(tmp_path / "second")
+    assert "draws it" not in caplog.text
+
+
+def test_that_a_plan_is_of_another_model_is_said(options, tiny_generator, tmp_path, caplog):
+    path = write(tmp_path / "plan.csv", "label,model", "benign,flux1-dev", "malignant,")
+    assert len(ordering.of_plan(path, None, options, tiny_generator.spec)) == 2
+    assert f"names flux1-dev; {tiny_generator.spec.name} draws it" in caplog.text
 
 
 @pytest.mark.parametrize(

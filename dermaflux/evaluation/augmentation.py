@@ -160,7 +160,7 @@ def run(
                 else:
                     own = replace(options, arch=cell.arch, seed=cell.seed)
                     trained = finetune(learned[cell], sets.validation, folder, own, shelf.read)
-                    p = [one.p_malignant for one in trained.predict([open_rgb(row) for row in sets.test])]
+                    p = [one.p_malignant for one in trained.predict(map(open_rgb, sets.test))]
                     odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
                 result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
                 _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})

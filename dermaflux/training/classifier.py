@@ -97,7 +97,7 @@ def train(manifests: list[Path], out: Path, options: ClassifierOptions, teacher:
         folder, kept = out / f"fold-{k}", out / f"fold-{k}" / "held_out.safetensors"
         if not kept.exists():
             classifier = _classifier(learned, folder, options, start, teacher)
-            logits, features = classifier.measure([open_rgb(row) for row in spared])
+            logits, features = classifier.measure(map(open_rgb, spared))
             truth = torch.tensor([LABELS.index(row.label) for row in spared])
             save_file({"logits": logits, "distances": classifier.distances(features), "truth": truth}, kept)
         answers.append(HeldOut(**load_file(kept)))
@@ -206,7 +206,7 @@ def _classifier(
     optimise(model, read_pixels(rows, options.image_size * DETAIL), labels, out, options, teacher)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
-    _, known = classifier.measure([open_rgb(row) for row in rows if is_real(row)])
+    _, known = classifier.measure(map(open_rgb, filter(is_real, rows)))
     mean, precision = fit_gate(known)
     return replace(classifier, gate_mean=mean, gate_precision=precision)
 

@@ -3,7 +3,7 @@
 What is written is calibrated on the validation set and has the one form that `Classifier.load` reads.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -85,16 +85,15 @@ def finetune(
     torch.manual_seed(options.seed)
     card, model = _network(rows, options)
     truth = torch.tensor([LABELS.index(row.label) for row in validation])
-    seen = [open_rgb(row) for row in validation]
-    bare = Classifier(model, card, torch.zeros(1), torch.eye(1))
-    pixels = read(rows, card.image_size)
-    _optimise(model, pixels, rows, bare.preprocess(seen), truth, card, out, options)
+    tried, pixels = read(validation, card.image_size), read(rows, card.image_size)
+    _optimise(model, pixels, rows, tried, truth, card, out, options)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.cpu().eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
-    _, known = classifier.measure([open_rgb(row) for row in rows if is_real(row)] or seen)
+    real = [row for row in rows if is_real(row)]
+    _, known = classifier.measure(map(open_rgb, real or validation))
     mean, precision = fit_gate(known)
     classifier = replace(classifier, gate_mean=mean, gate_precision=precision)
-    logits, features = classifier.measure(seen)
+    logits, features = classifier.measure(map(open_rgb, validation))
     classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(features), truth), 1)
     start = "from weights that timm publishes" if options.pretrained else "from scratch"
     processes = PartialState()
@@ -179,7 +178,7 @@ def _optimise(
     out: Path,
     options: FinetuneOptions,
 ) -> None:
-    """Train `model` in place on `pixels` (N, 3, S, S) uint8 of `rows`; `tried`: the validation images, preprocessed."""
+    """Train `model` in place on `pixels` (N, 3, S, S) uint8 of `rows`; `tried`: the validation images, likewise."""
     accelerator = Accelerator(
         mixed_precision=options.precision,
         cpu=best_device() == "cpu",
@@ -192,6 +191,7 @@ def _optimise(
     labels = torch.tensor([LABELS.index(row.label) for row in rows])
     members = [(labels == label).nonzero()[:, 0] for label in range(len(LABELS))]
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (card.mean, card.std))
+    ready = lambda views: ((views.to(device).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
     model.to(device, memory_format=torch.channels_last)
     optimizer = create_optimizer_v2(model, "adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.steps // 20 + 1, options.steps)
@@ -211,9 +211,8 @@ def _optimise(
         if own:
             torch.manual_seed(torch.initial_seed() + (own << 40))  # other views than those of the first process
         views = augment(pixels[chosen], size) if options.augmented else pixels[chosen]
-        x = ((views.to(device).float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
         with accelerator.autocast():
-            logits = wrapped(x).float()
+            logits = wrapped(ready(views)).float()
         loss = F.cross_entropy(logits, labels[chosen].to(device))
         update(accelerator, loss, optimizer, schedule, parameters, average)
         value = float(accelerator.reduce(loss.detach(), "mean"))
@@ -221,7 +220,7 @@ def _optimise(
             return {"loss": value}
         average.store(parameters)
         average.copy_to(parameters)
-        auc = _auc(model, tried, truth, device)
+        auc = _auc(model, map(ready, tried.split(BATCH)), truth)
         best.see(auc, model)
         average.restore(parameters)
         return {"loss": value, "validation AUC": auc}
@@ -240,7 +239,7 @@ def _optimise(
 
 
 @torch.no_grad()
-def _auc(model: nn.Module, tried: torch.Tensor, truth: torch.Tensor, device: torch.device) -> float:
+def _auc(model: nn.Module, batches: Iterable[torch.Tensor], truth: torch.Tensor) -> float:
     model.eval()
-    logits = torch.cat([model(x.to(device)).float().cpu() for x in tried.split(BATCH)])
+    logits = torch.cat([model(x).float().cpu() for x in batches])
     return float(roc_auc_score(truth == MALIGNANT, logits[:, MALIGNANT] - logits[:, 1 - MALIGNANT]))

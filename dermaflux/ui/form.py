@@ -172,7 +172,11 @@ def surprised(seed: int) -> list:
 def restored(generator: "Generator", recipe: Provenance) -> list:
     """The form with the description and every setting of `recipe`, saying what stands in the way of the same pixels."""
     spec, hashes = generator.spec, (generator.model_hash, generator.adapter.hash)
-    if (recipe.model_hash, recipe.lora_hash) == hashes:
+    same = (recipe.model_hash, recipe.lora_hash) == hashes
+    if same and recipe.arithmetic not in ("", generator.arithmetic):
+        ways = f"drawn with {recipe.arithmetic}; here it is {generator.arithmetic}"
+        said = [f"Restored, but {ways}, so that the pixels will differ a little."]
+    elif same:
         said = ["Restored. Drawn as it stands, it gives the same pixels."]
     elif recipe.model != spec.name:
         said = [f"Restored, but drawn with {recipe.model}; the loaded {spec.name} will draw another image."]

@@ -139,6 +139,8 @@ def _rows(recipe: Provenance):
     yield "Noise", recipe.noise
     if recipe.first_block_cache:
         yield "First-block cache", f"{recipe.first_block_cache:g}"
+    if recipe.arithmetic:
+        yield "Arithmetic", recipe.arithmetic
     yield "DermaFlux version", recipe.version
 
 
