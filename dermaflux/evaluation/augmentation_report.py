@@ -135,7 +135,7 @@ def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
     from matplotlib.figure import Figure
 
     archs, generators = (list(dict.fromkeys(column)) for column in (table.arch, table.generator))
-    reals = sorted(table.real.unique())
+    reals, ratios = sorted(table.real.unique()), sorted(table.ratio.unique())
     drawing = Figure(figsize=(5.5 * len(archs), 4 * len(generators)), layout="constrained")
     panels = drawing.subplots(len(generators), len(archs), sharey=True, squeeze=False)
     for axes, (generator, arch) in zip(panels.flat, product(generators, archs), strict=True):
@@ -144,11 +144,15 @@ def figure(table: pd.DataFrame, measure: str = "auc") -> Image.Image:
             spread = (part[measure] - part[f"{measure}_low"], part[f"{measure}_high"] - part[measure])
             label = f"{real} real" if real else "synthetic only"
             colour = f"C{reals.index(real)}"
-            axes.errorbar(part.ratio, part[measure], spread, marker="o", capsize=3, label=label, color=colour)
+            aside = 0.12 * (reals.index(real) - (len(reals) - 1) / 2)
+            places = [ratios.index(ratio) + aside for ratio in part.ratio]
+            axes.errorbar(places, part[measure], spread, marker="o", elinewidth=0.8, label=label, color=colour)
         title = f"{arch}, images of {generator}" if len(generators) > 1 else arch
-        axes.set(title=title, xlabel="synthetic images for each real one", xticks=sorted(table.ratio.unique()))
-        axes.set_ylabel(MEASURES[measure][0])
-        axes.legend()
+        axes.set(title=title, xlabel="synthetic images for each real one", ylabel=MEASURES[measure][0])
+        axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
+    told = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels.flat]
+    lines = {label: line for panel in told for line, label in panel}
+    drawing.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=len(lines))
     file = io.BytesIO()
     drawing.savefig(file, dpi=120, format="png")
     return Image.open(file)
