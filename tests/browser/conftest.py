@@ -86,17 +86,9 @@ class Visitor:
         """Set numbers of the settings, by what stands on the page; a seed is fixed with it."""
         self.unfold("Settings ▼")
         for name, value in numbers.items():
-            field = self.number(name)
-            until(lambda: self._typed(field, str(value)), lambda: field.input_value())  # noqa: B023
+            type_in(self.number(name), str(value))
         if "Seed" in numbers:
             self.page.get_by_label("New seed each time").uncheck()
-
-    def _typed(self, field: Locator, text: str) -> bool:
-        """Whether `text` stands in a field a moment after it was typed: one that is just unfolding may forget it."""
-        field.fill(text)
-        field.press("Tab")
-        self.page.wait_for_timeout(100)
-        return field.input_value() == text
 
     def caption(self) -> str:
         return self["caption"].get_by_role("textbox").input_value()
@@ -157,6 +149,18 @@ def until(holds: Callable[[], bool], found: Callable[[], object]) -> None:
     while not holds():
         assert time.monotonic() < end, found()
         time.sleep(0.1)
+
+
+def type_in(field: Locator, text: str) -> None:
+    """Type `text` into a field, again if it does not stand there a moment later: one just unfolding may forget it."""
+
+    def stands() -> bool:
+        field.fill(text)
+        field.press("Tab")
+        field.page.wait_for_timeout(100)
+        return field.input_value() == text
+
+    until(stands, field.input_value)
 
 
 def drop(target: Locator, path: Path) -> None:

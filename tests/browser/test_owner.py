@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import sample_review
+from conftest import type_in
 from playwright.sync_api import Browser, Page, expect
 from sample_study import BACKGROUND, read_all
 
@@ -58,8 +59,8 @@ def test_an_owner_makes_a_study_of_uploads_and_a_reader_opens_it_by_its_link(own
     expect(owner.locator("#df-owner-list")).to_contain_text("There are no studies yet")
 
     owner.get_by_role("button", name="New study").click()
-    owner.get_by_label("Name", exact=True).fill(HOSTILE)
-    owner.locator("#df-owner-cases input").fill("3")
+    type_in(owner.get_by_label("Name", exact=True), HOSTILE)
+    type_in(owner.locator("#df-owner-cases input"), "3")
     images = sorted(sample_review.EXAMPLES.glob("*.png"))
     owner.locator("#df-owner-synthetic input[type=file]").set_input_files(images)
     expect(owner.locator("#df-owner-synthetic")).to_contain_text(images[-1].stem[:8])
@@ -118,9 +119,9 @@ def test_the_tab_fits_a_telephone_and_a_refusal_shows_a_hostile_name_as_text(own
     unlock(owner)
     owner.set_viewport_size({"width": 390, "height": 844})
     owner.get_by_role("button", name="New study").click()
-    owner.get_by_label("Name", exact=True).fill(HOSTILE)
-    owner.locator("#df-owner-cases input").fill("3")
-    owner.get_by_label("Synthetic images").first.fill(str(sample_review.EXAMPLES))
+    type_in(owner.get_by_label("Name", exact=True), HOSTILE)
+    type_in(owner.locator("#df-owner-cases input"), "3")
+    type_in(owner.get_by_label("Synthetic images").first, str(sample_review.EXAMPLES))
     assert owner.evaluate("document.documentElement.scrollWidth") <= 390
     owner.locator("#df-owner-create").click()
     expect(owner.get_by_test_id("toast-body")).to_contain_text("already; choose another name")
