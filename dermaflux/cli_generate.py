@@ -134,26 +134,31 @@ def generate(
     _quiet()
     processes = PartialState(cpu=device == "cpu" or best_device() == "cpu")
     part = processes.process_index, processes.num_processes
-    if distinct and part[1] > 1:
-        raise InputError("--distinct compares each image with all that are kept: draw in one process, or leave it out.")
-    screens = _screens(agree, lesions_only, distinct, apart_from, classifier)
+    screens = _screens(agree, lesions_only, apart_from, classifier)
     how = {"agree": agree, "lesions only": lesions_only, "distinct": distinct, "apart from": apart_from}
     how |= {"classifier": classifier if lesions_only or agree is not None else None}
     told = {name: str(value) for name, value in how.items() if value not in (None, False)}
     generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
     with nullcontext() if part[0] else alone_in(out):
-        run = synthesis.synthesise(generator, orders, out, screens, part, told)
+        run = synthesis.synthesise(generator, orders, out, screens, part, told, distinct)
         outcomes = list(tqdm(run, total=len(orders) // part[1], unit="image", disable=None if part[0] == 0 else True))
         processes.wait_for_everyone()
         if part[1] > 1 and processes.is_main_process:
-            synthesis.write_manifests(generator, orders, out)
+            synthesis.gather(generator, orders, out, distinct)
         processes.wait_for_everyone()  # one that ends with status 1 would take the main one down with it
-    failures = [(outcome.order.file, outcome.error) for outcome in outcomes if outcome.error]
-    refused = sum(bool(outcome.refused) for outcome in outcomes)
-    typer.echo(f"{len(outcomes) - len(failures) - refused} of {len(outcomes)} images are in {out}.", err=True)
+    if processes.is_main_process:
+        _tell(orders, out)
+    finish([(outcome.order.file, outcome.error) for outcome in outcomes if outcome.error])
+
+
+def _tell(orders: "Sequence[Order]", out: Path) -> None:
+    """Say how many images are where."""
+    from dermaflux.synthesis import REJECTED
+
+    kept, refused = (sum((place / order.file).exists() for order in orders) for place in (out, out / REJECTED))
+    typer.echo(f"{kept} of {len(orders)} images are in {out}.", err=True)
     if refused:
-        typer.echo(f"{refused} were refused; they and the reasons are in {out / synthesis.REJECTED}.", err=True)
-    finish(failures)
+        typer.echo(f"Refused: {refused}; see {out / REJECTED} and its reasons.", err=True)
 
 
 def _device(name: str, processes: "PartialState") -> str | None:
@@ -163,9 +168,7 @@ def _device(name: str, processes: "PartialState") -> str | None:
     return name
 
 
-def _screens(
-    agree: float | None, lesions_only: bool, distinct: bool, apart_from: Path | None, classifier: str
-) -> "list[Screen]":
+def _screens(agree: float | None, lesions_only: bool, apart_from: Path | None, classifier: str) -> "list[Screen]":
     from dermaflux import screening
     from dermaflux.classifier import Classifier
     from dermaflux.data import manifest
@@ -179,9 +182,8 @@ def _screens(
         screens.append(screening.Gate(judge))
     if agree is not None:
         screens.append(screening.Agreement(judge, agree))
-    if distinct or apart_from:
-        known = map(open_rgb, manifest.read(apart_from)) if apart_from else ()
-        screens.append(screening.Apart(known, among=distinct))
+    if apart_from:
+        screens.append(screening.Apart(map(open_rgb, manifest.read(apart_from))))
     return screens
 
 

@@ -1,7 +1,6 @@
 """What a drawn image must pass to be kept: a classifier's agreement, its gate, and a distance from other images.
 
-A screen gives the reason why an image is refused, or nothing. One that compares images is told which were kept, so that
-a run that goes on judges as an unbroken one.
+A screen gives the reason why an image is refused, or nothing.
 """
 
 from collections.abc import Iterable
@@ -18,13 +17,10 @@ VIEWS = (None, *Image.Transpose)
 
 
 class Screen(Protocol):
-    """Judges images in the order in which they were ordered."""
+    """Judges an image by itself, so that it does not matter which were judged before."""
 
     def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
         """Why `image` shall not be kept, in a sentence; nothing where it may be."""
-
-    def keep(self, image: Image.Image) -> None:
-        """Take note that `image` is kept."""
 
 
 class Agreement:
@@ -40,9 +36,6 @@ class Agreement:
         given = p if asked.label == "malignant" else 1 - p
         return "" if given >= self.least else f"The classifier gives “{asked.label}” {given:.2f}, not {self.least:g}."
 
-    def keep(self, image: Image.Image) -> None:
-        pass
-
 
 class Gate:
     """Refuses what the classifier's gate does not take for a lesion."""
@@ -54,21 +47,19 @@ class Gate:
         seen = self.classifier.predict([image])[0]
         return "" if seen.lesion_like else f"The gate takes it for no lesion: its distance is {seen.distance:.0f}."
 
-    def keep(self, image: Image.Image) -> None:
-        pass
-
 
 class Apart:
     """Refuses what looks like an image already known, mirrored and turned by quarters too, as images are learned from:
-    hardly a bit of their perceptual hashes differs.
+    hardly a bit of their perceptual hashes differs. images: those known at first, such as a training set."""
 
-    images: those known before, such as a training set. among: whether the images that are kept count as well.
-    """
-
-    def __init__(self, images: Iterable[Image.Image] = (), among: bool = True):
-        self.known, self.among = Hashes(), among
+    def __init__(self, images: Iterable[Image.Image] = ()):
+        self.known = Hashes()
         for image in images:
-            self.known.add(perceptual_hash(image))
+            self.add(image)
+
+    def add(self, image: Image.Image) -> None:
+        """Take note that `image` is known from now on."""
+        self.known.add(perceptual_hash(image))
 
     def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
         views = (image if view is None else image.transpose(view) for view in VIEWS)
@@ -76,7 +67,3 @@ class Apart:
         if not near:
             return ""
         return f"It looks like an image known before: {min(bits for _, bits in near)} of {BITS} bits differ."
-
-    def keep(self, image: Image.Image) -> None:
-        if self.among:
-            self.known.add(perceptual_hash(image))

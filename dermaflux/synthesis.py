@@ -16,6 +16,7 @@ from dermaflux.files import write_atomically
 from dermaflux.images import MANIFEST_COLUMNS, Provenance, manifest_row, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_IMAGES, SamplingOptions
 from dermaflux.ordering import Order
+from dermaflux.screening import Apart
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,14 +47,16 @@ def synthesise(
     screens: Sequence["Screen"] = (),
     part: tuple[int, int] = (0, 1),
     how: Mapping[str, str] | None = None,
+    distinct: bool = False,
 ) -> Iterator[Outcome]:
     """Draw `orders` into the folder `out`, yielding an Outcome for each; at the end write its manifests.
 
     Images that are there already from the same model and orders are kept, so that a run can be interrupted and
     repeated, or extended. Every file is written whole or not at all. part: of how many processes that share the orders
-    this is which; where there are several, `write_manifests` is called when all have ended. how: what else decides
-    which images there are, by name, such as the screens' settings; it is kept in `out`. Raises InputError before
-    anything is drawn where `out` holds images of other orders or models, or was drawn otherwise.
+    this is which; where there are several, `gather` is called when all have ended. how: what else decides which images
+    there are, by name, such as the screens' settings; it is kept in `out`. distinct: when all are drawn, reject those
+    that look like one of an earlier order. Raises InputError before anything is drawn where `out` holds images of other
+    orders or models, or was drawn otherwise.
     """
     done = _Folder(out).found(generator, orders)
     if how is not None:
@@ -61,23 +64,25 @@ def synthesise(
     share = min(MAX_IMAGES, -(-len(orders) // part[1]))
     mine = [order for batch in list(_batches(orders, share))[part[0] :: part[1]] for order in batch]
     try:
-        for order in (order for order in orders if order in done.kept):
-            for screen in screens:
-                screen.keep(open_untrusted(out / order.file))
         for order in mine:
             if order in done.kept or order in done.rejected:
                 yield Outcome(order, kept=True, refused=done.reasons.get(order.file, ""))
         known = {**done.kept, **done.rejected}
         for batch in _batches([order for order in mine if order not in known]):
             yield from _draw(generator, batch, done, screens)
+        if distinct and part[1] == 1:
+            done.reject_alike(orders)
     finally:
         if part[1] == 1:
             done.write_manifests(generator, orders)
 
 
-def write_manifests(generator: "Generator", orders: Sequence[Order], out: Path) -> None:
-    """Write the manifests of what is in `out`, drawn by several processes. Raises InputError, see `synthesise`."""
-    _Folder(out).found(generator, orders).write_manifests(generator, orders)
+def gather(generator: "Generator", orders: Sequence[Order], out: Path, distinct: bool = False) -> None:
+    """End what several processes have drawn into `out`, as `synthesise` ends what one has, by the same errors."""
+    done = _Folder(out).found(generator, orders)
+    if distinct:
+        done.reject_alike(orders)
+    done.write_manifests(generator, orders)
 
 
 def _draw(
@@ -91,8 +96,6 @@ def _draw(
             order = batch[sample.index]
             refused = next(filter(None, (one.refusal(sample.image, order.attributes) for one in screens)), "")
             done.add(order, sample.image, sample.provenance, refused)
-            for screen in () if refused else screens:
-                screen.keep(sample.image)
             left.remove(order)
             yield Outcome(order, refused=refused)
     except DermaFluxError as error:
@@ -163,17 +166,35 @@ class _Folder:
 
     def add(self, order: Order, image: "Image.Image", recipe: Provenance, refused: str) -> None:
         """Save a drawn image; of one that is refused the reason first, so that no image there lacks one."""
-        place = self.path / REJECTED if refused else self.path
-        place.mkdir(parents=True, exist_ok=True)
         if refused:
-            self.reasons[order.file] = refused
-            with (place / REASONS).open("a", newline="", encoding="utf-8") as stream:
-                writer = csv.DictWriter(stream, ("file", "reason"))
-                if stream.tell() == 0:
-                    writer.writeheader()
-                writer.writerow({"file": order.file, "reason": refused})
+            self._note(order, refused)
+        place, recipes = (self.path / REJECTED, self.rejected) if refused else (self.path, self.kept)
+        place.mkdir(parents=True, exist_ok=True)
         save_synthetic(image, recipe, place / order.file)
-        (self.rejected if refused else self.kept)[order] = recipe
+        recipes[order] = recipe
+
+    def reject_alike(self, orders: Sequence[Order]) -> None:
+        """Reject what looks like a kept image of an earlier order: the same ones however many processes drew them."""
+        known = Apart()
+        for order in (order for order in orders if order in self.kept):
+            image = open_untrusted(self.path / order.file)
+            if refused := known.refusal(image, order.attributes):
+                self._note(order, refused)
+                (self.path / order.file).replace(self.path / REJECTED / order.file)
+                self.rejected[order] = self.kept.pop(order)
+            else:
+                known.add(image)
+
+    def _note(self, order: Order, refused: str) -> None:
+        """Keep the reason why the image of `order` is rejected."""
+        self.reasons[order.file] = refused
+        place = self.path / REJECTED
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / REASONS).open("a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, ("file", "reason"))
+            if stream.tell() == 0:
+                writer.writeheader()
+            writer.writerow({"file": order.file, "reason": refused})
 
     def write_manifests(self, generator: "Generator", orders: Sequence[Order]) -> None:
         """Write manifest.csv of the kept images, and one of the rejected, in the order of `orders`; what others noted

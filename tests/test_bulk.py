@@ -30,9 +30,6 @@ def draw(folder: Path, out: Path) -> None:
         def refusal(self, image, asked):
             return "Its mean is odd." if int(np.asarray(image).mean() * 100) % 3 == 0 else ""
 
-        def keep(self, image):
-            pass
-
     torch.set_num_threads(1)
     spec = tiny.spec(folder)
     generator = Generator.from_spec(spec, "cpu")
@@ -85,25 +82,16 @@ def test_a_run_killed_at_twenty_random_moments_loses_doubles_and_halves_nothing(
 
 
 def test_two_launched_processes_share_a_run(tiny_folder, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    arguments = [
-        "-m",
-        "dermaflux",
-        "generate",
-        "--model",
-        str(tiny_folder / "pipeline"),
-        "--lora",
-        "none",
-        "--steps",
-        "1",
-        "--size",
-        "64",
-    ]
-    arguments += ["--count", "6", "--out", str(tmp_path / "out")]
+    plan = tmp_path / "plan.csv"
+    plan.write_text("caption,seed\n" + "".join(f"A mole.,{seed}\n" for seed in (1, 2, 3, 4, 5, 1)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "dermaflux"]
+    arguments = ["generate", "--model", str(tiny_folder / "pipeline"), "--lora", "none", "--steps", "1", "--size", "64"]
+    arguments += ["--plan", str(plan), "--distinct", "--out", str(tmp_path / "out")]
     root = Path(__file__).parent.parent
     done = subprocess.run([*launch, *arguments], cwd=root, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         listed = [row["file"] for row in csv.DictReader(stream)]
-    assert len(listed) == 6 and {path.name for path in finished(tmp_path / "out")} == set(listed)
-    assert done.stderr.count("3 of 3 images are in") == 2
+    assert len(listed) == 5 and {path.name for path in (tmp_path / "out").glob("*.png")} == set(listed)
+    assert len(finished(tmp_path / "out")) == 6
+    assert done.stderr.count("5 of 6 images are in") == 1 and "Refused: 1; see" in done.stderr

@@ -24,14 +24,11 @@ class EverySecond:
     """A screen that refuses every second image that it sees."""
 
     def __init__(self):
-        self.seen, self.kept = 0, 0
+        self.seen = 0
 
     def refusal(self, image, asked):
         self.seen += 1
         return "" if self.seen % 2 else "It is a second one."
-
-    def keep(self, image):
-        self.kept += 1
 
 
 @pytest.fixture
@@ -52,7 +49,7 @@ def names(folder: Path) -> set[str]:
 def test_refused_images_are_kept_apart_with_their_recipes_and_reasons(tiny_generator, orders, tmp_path):
     screen = EverySecond()
     outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path, [screen]))
-    assert [bool(outcome.refused) for outcome in outcomes] == [False, True] * 3 and screen.kept == 3
+    assert [bool(outcome.refused) for outcome in outcomes] == [False, True] * 3
     folders = tmp_path, tmp_path / "rejected"
     kept, apart = ({row["file"] for row in rows(folder / "manifest.csv")} for folder in folders)
     assert (kept, apart) == tuple(map(names, folders)) and len(kept) == len(apart) == 3
@@ -69,7 +66,7 @@ def test_a_run_that_goes_on_neither_draws_nor_judges_again_what_is_done(tiny_gen
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
     second = EverySecond()
     outcomes = list(synthesis.synthesise(tiny_generator, orders, tmp_path, [second]))
-    assert second.seen == 2 and second.kept == 3  # told of the two that were kept before
+    assert second.seen == 2
     assert [(outcome.kept, bool(outcome.refused)) for outcome in outcomes[:4]] == [(True, False), (True, True)] * 2
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     assert len(rows(tmp_path / "rejected" / "manifest.csv")) == 3
@@ -113,23 +110,58 @@ def test_processes_that_share_the_orders_draw_each_once_and_list_all(tiny_genera
     orders = ordering.of_attributes((BENIGN, MALIGNANT, LesionAttributes("benign", tone=4)), 7, options)
     for process in range(2):
         list(synthesis.synthesise(tiny_generator, orders, tmp_path / "shared", part=(process, 2)))
-    synthesis.write_manifests(tiny_generator, orders, tmp_path / "shared")
+    synthesis.gather(tiny_generator, orders, tmp_path / "shared")
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "alone"))
     shared, alone = ((tmp_path / name / "manifest.csv").read_bytes() for name in ("shared", "alone"))
     assert shared == alone and len(names(tmp_path / "shared")) == 7
+
+
+@pytest.fixture
+def doubled(orders):
+    """Six orders of which the last three are the first three again, under other names."""
+    return [*orders[:3], *(replace(order, file=f"1{order.file}") for order in orders[:3])]
+
+
+def test_of_images_that_look_alike_the_first_ordered_is_kept_by_one_process_as_by_several(
+    tiny_generator, doubled, tmp_path
+):
+    run = lambda name, **more: list(synthesis.synthesise(tiny_generator, doubled, tmp_path / name, **more))
+    run("alone", distinct=True)
+    for process in (1, 0):
+        run("shared", part=(process, 2), distinct=True)
+    assert len(names(tmp_path / "shared")) == 6  # none is compared before all are drawn
+    synthesis.gather(tiny_generator, doubled, tmp_path / "shared", distinct=True)
+    for folder in (tmp_path / "alone", tmp_path / "shared"):
+        assert names(folder) == {order.file for order in doubled[:3]}
+        assert names(folder / "rejected") == {order.file for order in doubled[3:]}
+        apart = rows(folder / "rejected" / "manifest.csv")
+        assert [row["reason"] for row in apart] == ["It looks like an image known before: 0 of 64 bits differ."] * 3
+
+
+def test_images_that_look_alike_are_rejected_after_an_interruption_too(tiny_generator, doubled, tmp_path):
+    run = synthesis.synthesise(tiny_generator, doubled, tmp_path, distinct=True)
+    for _ in range(5):
+        next(run)
+    run.close()
+    assert len(names(tmp_path)) == 5
+    list(synthesis.synthesise(tiny_generator, doubled, tmp_path, distinct=True))
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    outcomes = list(synthesis.synthesise(tiny_generator, doubled, tmp_path, distinct=True))
+    assert [bool(outcome.refused) for outcome in outcomes] == [False] * 3 + [True] * 3
+    assert all(outcome.kept for outcome in outcomes) and len(times) == 6
+    assert times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
 
 
 def test_images_that_look_alike_are_refused_but_others_are_not():
     first, other = (Image.fromarray(phantom.draw(phantom.random_attributes(seed), seed).image) for seed in (1, 2))
     screen = screening.Apart()
     assert screen.refusal(first, BENIGN) == ""
-    screen.keep(first)
+    screen.add(first)
     assert "known before: 0 of 64 bits" in screen.refusal(first, BENIGN)
     assert screen.refusal(first.resize((200, 200)), BENIGN) and not screen.refusal(other, BENIGN)
     for copy in (ImageOps.mirror(first), first.rotate(90), ImageOps.flip(first).rotate(270)):
         assert "known before" in screen.refusal(copy, BENIGN)
-    known = screening.Apart([other], among=False)
-    known.keep(first)
+    known = screening.Apart([other])
     assert known.refusal(other, BENIGN) and not known.refusal(first, BENIGN)
 
 
