@@ -72,6 +72,9 @@ def generate(
     like: Annotated[
         Path | None, typer.Option("--from", metavar="MANIFEST.csv", help="lesions as in a real set")
     ] = None,
+    balance: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="with --from: its values in turn, such as diagnosis, skin_tone")
+    ] = None,
     agree: Annotated[
         float | None, typer.Option(metavar="P", help="keep where the classifier gives the asked label at least P, 0-1")
     ] = None,
@@ -108,6 +111,8 @@ def generate(
         raise InputError("Give only one of --caption, --plan and --from.")
     if (caption is not None or plan is not None) and (label or asked.specified()):
         raise InputError("Attributes are part of the caption or plan; leave the flags out.")
+    if balance and like is None:
+        raise InputError("--balance names a column of the real set; give that with --from.")
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
     settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache)
@@ -119,7 +124,7 @@ def generate(
         orders = ordering.of_caption(caption, count or 1, options)
     elif like is not None:
         labels = _labels(label, asked.diagnosis) if label or asked.diagnosis else ()
-        orders = ordering.like_manifest(like, labels, asked, count or 1, options)
+        orders = ordering.like_manifest(like, labels, asked, count or 1, options, balance)
     else:
         lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
         orders = ordering.of_attributes(lesions, count or 1, options)

@@ -51,27 +51,43 @@ def of_caption(text: str, count: int, options: SamplingOptions) -> list[Order]:
 
 
 def like_manifest(
-    path: Path, labels: Sequence[str], asked: LesionAttributes, count: int, options: SamplingOptions
+    path: Path,
+    labels: Sequence[str],
+    asked: LesionAttributes,
+    count: int,
+    options: SamplingOptions,
+    balance: str | None = None,
 ) -> list[Order]:
     """`count` images of lesions as in the real set at `path`, each that of a row chosen by the image's seed.
 
     A row gives its label, diagnosis, site and, if no fault was found in it, what its caption says; what `asked`
-    specifies replaces that. labels: the labels to take in turn, of either if there are none. Rows of the test split are
-    left alone. Raises DataError.
+    specifies replaces that. labels: the labels to take in turn, of either if there are none. balance: a column whose
+    values are taken in turn, of each label those it has; rows that leave it empty are left alone. So are those of the
+    test split. Raises DataError.
     """
-    rows = [row for row in manifest.read(path) if row.split != "test"]
-    pools = [[row for row in rows if row.label == label] for label in labels] or [rows]
+    rows = [row for row in manifest.read(path) if row.split != "test" and (not balance or row.values.get(balance))]
+    pools = [_by_value([row for row in rows if label in (None, row.label)], balance) for label in labels or (None,)]
     if not all(pools):
-        raise DataError(f"{path} has no rows outside the test split{' of each label' if labels else ''} to draw from.")
+        wanted = f"{' of each label' if labels else ''}{f' with “{balance}”' if balance else ''}"
+        raise DataError(f"{path} has no rows outside the test split{wanted} to draw from.")
     orders = []
     for index in range(count):
         seeded = _seeded(options, index)
-        row = random.Random(seeded.seeds[0]).choice(pools[index % len(pools)])
+        turn, place = divmod(index, len(pools))
+        row = random.Random(seeded.seeds[0]).choice(pools[place][turn % len(pools[place])])
         try:
             orders.append(_order(index, replace(_lesion(row), **asked.specified()), seeded))
         except InputError as error:
             raise DataError(f"{row.place}: {error}") from None
     return orders
+
+
+def _by_value(rows: Sequence[manifest.Row], column: str | None) -> list[list[manifest.Row]]:
+    """Rows parted by their values of `column`, if there is one."""
+    parted: dict[str, list[manifest.Row]] = {}
+    for row in rows:
+        parted.setdefault(row.values[column] if column else "", []).append(row)
+    return [parted[value] for value in sorted(parted)]
 
 
 def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: ModelSpec) -> list[Order]:

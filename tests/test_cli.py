@@ -122,6 +122,11 @@ def test_generate_says_what_the_model_does_not_honour(draw):
     assert "not trained on: site, dermatofibroma" in result.stderr
 
 
+def test_a_balance_is_of_a_real_set(draw):
+    result = draw("--balance", "diagnosis")
+    assert result.exit_code == 2 and "give that with --from" in result.stderr
+
+
 def test_generate_says_how_many_captions_name_no_label_to_agree_with(draw, tmp_path):
     plan = tmp_path / "plan.csv"
     plan.write_text("caption\nA mole.\nThis photo depicts a benign lesion.\n")

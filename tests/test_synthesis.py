@@ -217,6 +217,31 @@ def test_lesions_are_drawn_from_the_distribution_of_a_real_set(options, tmp_path
     assert [order.attributes.label for order in turns] == ["benign", "malignant"] * 2
 
 
+def test_lesions_are_drawn_balanced_over_a_column_of_a_real_set_within_each_label(options, tmp_path):
+    path = write(
+        tmp_path / "real.csv",
+        "file,split,label,diagnosis,skin_tone",
+        *[f"{i}.jpg,train,benign,nevus,{'VI' if i == 0 else 'I'}" for i in range(20)],
+        *[f"{i}.jpg,train,benign,seborrheic keratosis," for i in range(20, 40)],
+        "40.jpg,train,malignant,melanoma,I",
+        "41.jpg,test,malignant,melanoma,VI",
+    )
+    drawn = lambda labels, column: Counter(
+        (order.attributes.label, order.attributes.diagnosis)
+        for order in ordering.like_manifest(path, labels, LesionAttributes(), 12, options, column)
+    )
+    assert drawn(LABELS, "diagnosis") == {
+        ("benign", "nevus"): 3,
+        ("benign", "seborrheic keratosis"): 3,
+        ("malignant", "melanoma"): 6,
+    }
+    assert drawn((), "diagnosis") == dict.fromkeys(drawn(LABELS, "diagnosis"), 4)
+    assert drawn(("benign",), "skin_tone") == {("benign", "nevus"): 12}  # none of those whose tone is not known
+    for column in ("site", "nonsense"):
+        with pytest.raises(DataError, match=f"no rows outside the test split of each label with “{column}”"):
+            drawn(LABELS, column)
+
+
 def test_a_real_set_without_the_label_asked_for_is_refused(options, tmp_path):
     path = write(tmp_path / "real.csv", "file,split,label", "1.jpg,train,benign", "2.jpg,test,malignant")
     with pytest.raises(DataError, match="no rows outside the test split"):
