@@ -14,7 +14,7 @@ from diffusers import FluxPipeline
 from safetensors import SafetensorError
 from torch import nn
 
-from dermaflux import lora, memory
+from dermaflux import lora, memory, noise_predictor  # noqa: F401  diffusers takes classes of imported modules alone
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.hub import fetch, fetch_tiny_decoder
 from dermaflux.model_files import weight_files

@@ -1,5 +1,9 @@
 """The diffusion baseline: it learns the noise, and draws by the same code as the flow."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import tiny
 import torch
@@ -7,10 +11,10 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler, FluxPipeline
 from test_flow import OPTIONS, losses, pairs  # noqa: F401
 
-from dermaflux.generator import Generator, Sample
-from dermaflux.models import SamplingOptions
+from dermaflux.generator import Generator
+from dermaflux.noise_predictor import NoisePredictor, ddpm_times
 from dermaflux.training import flow
-from dermaflux.training.diffusion import Diffusion, NoisePredictor, ddpm_times, losses_of
+from dermaflux.training.diffusion import Diffusion, losses_of
 from dermaflux.training.flow import Flow
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -79,12 +83,25 @@ def test_it_learns_and_its_velocity_is_finite_from_pure_noise_on(predictor, pair
     assert torch.isfinite(asked(predictor.eval(), x, torch.ones(1))).all()
 
 
-def test_a_folder_with_such_a_network_draws_by_the_generator(predictor, tmp_path):
+def test_a_process_that_knows_nothing_of_training_draws_from_a_folder_with_such_a_network(predictor, tmp_path):
     pipe = tiny.pipeline()
     pipe.transformer = predictor
-    pipe.save_pretrained(tmp_path)
-    generator = Generator.load(str(tmp_path), lora="none", device="cpu")
-    assert type(generator.pipe.transformer) is NoisePredictor
-    options = SamplingOptions.defaults(generator.spec, seeds=(1,), steps=4)
-    drawn = [item for item in generator.sample("a lesion", options) if isinstance(item, Sample)]
-    assert len(drawn) == 1
+    pipe.save_pretrained(tmp_path / "pipeline")
+    arguments = [
+        "--model",
+        tmp_path / "pipeline",
+        "--lora",
+        "none",
+        "--steps",
+        4,
+        "--size",
+        64,
+        "--out",
+        tmp_path / "out",
+    ]
+    command = [sys.executable, "-m", "dermaflux", "generate", *map(str, arguments)]
+    done = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    loaded = Generator.load(str(tmp_path / "pipeline"), lora="none", device="cpu").pipe.transformer
+    assert type(loaded) is NoisePredictor

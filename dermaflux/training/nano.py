@@ -22,9 +22,10 @@ from dermaflux.data.pixels import open_rgb
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes
 from dermaflux.model_files import NATIVE, native_size
 from dermaflux.models import MODELS
+from dermaflux.noise_predictor import NoisePredictor
 from dermaflux.training import autoencoder, flow, text
 from dermaflux.training.changes import CHANGES
-from dermaflux.training.diffusion import NoisePredictor, losses_of
+from dermaflux.training.diffusion import losses_of
 from dermaflux.training.encoding import VIEWS, encode
 from dermaflux.training.fitting import fitted
 from dermaflux.training.flow import FlowOptions
