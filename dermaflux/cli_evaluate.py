@@ -195,7 +195,7 @@ def augmentation(
 
     from dermaflux.data.manifest import read
     from dermaflux.evaluation import augmentation as study
-    from dermaflux.evaluation.augmentation_report import figure, markdown, summary
+    from dermaflux.evaluation.augmentation_report import figure, markdown, overall, summary
     from dermaflux.files import write_atomically
     from dermaflux.training.finetune import FinetuneOptions
 
@@ -220,9 +220,10 @@ def augmentation(
         return
     while not all((out / cell.name / "result.json").exists() for cell in table):
         sleep(1)  # for the other processes
-    found = summary(study.results(out, table))
+    cells = study.results(out, table)
+    found, whole = summary(cells), overall(cells)
     write_atomically(out / "cells.csv", lambda file: file.write(found.to_csv(index=False).encode()))
-    text = "\n\n".join(markdown(found, measure) for measure in ("auc", "accuracy"))
+    text = "\n\n".join(markdown(found, whole, measure) for measure in ("auc", "accuracy"))
     write_atomically(out / "table.md", lambda file: file.write(f"{text}\n".encode()))
     for name, measure in (("figure.png", "auc"), ("figure-accuracy.png", "accuracy")):
         write_atomically(out / name, lambda file, measure=measure: figure(found, measure).save(file, "png"))

@@ -182,7 +182,7 @@ def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
     assert len(results) == 2 * 2 * 2 + 2 and "synthetic" not in done.stderr
     assert {len(json.loads(path.read_text())["log_odds"]) for path in results} == {12}
     assert (
-        done.stdout.count("| resnet10t |") == 10 == (tmp_path / "out" / "table.md").read_text().count("| resnet10t |")
+        done.stdout.count("| resnet10t |") == 12 == (tmp_path / "out" / "table.md").read_text().count("| resnet10t |")
     )
     assert Image.open(tmp_path / "out" / "figure.png").width > 300
     results[0].unlink()

@@ -44,7 +44,7 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
     A cell without synthetic images stands beside those of each generator. found: what `augmentation.results` gives.
     """
     found = found.reset_index(drop=True)
-    told = {name: [_values(measure, cell) for cell in found.itertuples()] for name, (_, measure) in MEASURES.items()}
+    told = _told_by(found)
     drawn, plain = found[found.ratio > 0], found[found.ratio == 0]
     names = list(dict.fromkeys(drawn.generator)) or [""]
     every = pd.concat([drawn, *(plain.assign(generator=name) for name in names)])
@@ -67,6 +67,37 @@ def summary(found: pd.DataFrame) -> pd.DataFrame:
                 row |= _figure(f"{name}_{what}", [values[one] - values[other] for one, other in pairs])
         rows.append(row)
     return pd.DataFrame(rows).sort_values(["arch", "generator", "real", "ratio"], key=_order(names), ignore_index=True)
+
+
+def overall(found: pd.DataFrame) -> pd.DataFrame:
+    """Of each network and generator: mean gain and lead, see `summary`, over all cells of real and synthetic images.
+
+    Means of many cells tell smaller differences. The intervals are over images and seeds, which the cells share.
+    """
+    found = found.reset_index(drop=True).rename_axis("place").reset_index()
+    told = _told_by(found)
+    mixed = found[(found.real > 0) & (found.ratio > 0)]
+    names = list(dict.fromkeys(mixed.generator))
+    rows = []
+    for (arch, generator), part in mixed.groupby(["arch", "generator"], sort=False):
+        same = found[found.arch == arch]
+        plain, last = same[same.ratio == 0], same[same.generator == names[-1]]
+        against = {"gain": part.merge(plain, on=["real", "seed"])}
+        against["lead"] = part.merge(last if generator != names[-1] else last[:0], on=["real", "ratio", "seed"])
+        row = {"arch": arch, "generator": generator, "cells": len(part)}
+        for (name, values), (what, pairs) in product(told.items(), against.items()):
+            gaps = [
+                np.mean([values[one] - values[other] for one, other in zip(some.place_x, some.place_y, strict=True)], 0)
+                for _, some in pairs.groupby("seed")
+            ]
+            row |= _figure(f"{name}_{what}", gaps)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _told_by(found: pd.DataFrame) -> dict[str, list[np.ndarray]]:
+    """By the name of each of MEASURES, its `_values` for every cell."""
+    return {name: [_values(measure, cell) for cell in found.itertuples()] for name, (_, measure) in MEASURES.items()}
 
 
 def _values(measure: Callable, cell) -> np.ndarray:
@@ -92,9 +123,12 @@ def _order(names: Sequence[str]):
     return lambda column: column.map(names.index) if column.name == "generator" else column
 
 
-def markdown(table: pd.DataFrame, measure: str = "auc") -> str:
+def markdown(table: pd.DataFrame, whole: pd.DataFrame, measure: str = "auc") -> str:
     """Tables of one of MEASURES: itself, its gain and, where there are several generators, its lead over the last: a
-    line for each network, generator and number of real images, a column for each ratio."""
+    line for each network, generator and number of real images, a column for each ratio; and both over all.
+
+    table: what `summary` gives. whole: what `overall` gives.
+    """
     title, _ = MEASURES[measure]
     generators = list(dict.fromkeys(table.generator))
     shown = {measure: title, f"{measure}_gain": f"{title}, gain"}
@@ -103,6 +137,7 @@ def markdown(table: pd.DataFrame, measure: str = "auc") -> str:
     tables = [
         _table(table, name, head, len(generators) > 1) for name, head in shown.items() if table[name].notna().any()
     ]
+    tables += [_over_all(whole, measure, generators)] if len(whole) else []
     seeds, tried = (" or ".join(map(str, sorted(set(column)))) for column in (table.seeds, table.tried))
     how = f"Means of {seeds} seeds, tried on {tried} images; 95 % intervals by a bootstrap of images and seeds."
     return "\n\n".join([*tables, how])
@@ -119,6 +154,22 @@ def _table(table: pd.DataFrame, name: str, head: str, several: bool) -> str:
         cells = part.set_index("ratio").to_dict("index")
         figures = [_told(cells[ratio], name) if ratio in cells else "" for ratio in ratios]
         lines.append([arch, *([generator] if several else []), str(real or "none"), *figures])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _over_all(whole: pd.DataFrame, measure: str, generators: Sequence[str]) -> str:
+    several = len(generators) > 1
+    shown = {f"{measure}_gain": "Gain"} | ({f"{measure}_lead": f"Beyond {generators[-1]}"} if several else {})
+    heads = [
+        f"{MEASURES[measure][0]}, mean of all",
+        *(["Images of"] if several else []),
+        *shown.values(),
+        "Classifiers",
+    ]
+    lines = [heads, ["---"] * len(heads)]
+    for cell in whole.to_dict("records"):
+        figures = [_told(cell, name) if np.isfinite(cell[name]) else "" for name in shown]
+        lines.append([cell["arch"], *([cell["generator"]] if several else []), *figures, str(cell["cells"])])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
