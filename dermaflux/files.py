@@ -58,10 +58,14 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     return path
 
 
+class Busy(InputError):
+    """Another process works in a folder."""
+
+
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises InputError if one is
-    in it, OSError, with its name, if it cannot be written to."""
+    """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises Busy if one is in it,
+    OSError, with its name, if it cannot be written to."""
     from filelock import FileLock, Timeout
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +73,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise InputError(f"Another process works in {folder}. Wait for it, or give another folder.") from None
+        raise Busy(f"Another process works in {folder}. Wait for it, or give another folder.") from None
     except OSError as error:
         error.filename = str(folder)
         raise

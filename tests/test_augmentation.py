@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from dermaflux.cli import app
+from dermaflux.data import manifest
 from dermaflux.data.manifest import Row
 from dermaflux.data.pixels import Shelf, read_pixels
 from dermaflux.errors import DataError
@@ -22,6 +23,7 @@ from dermaflux.evaluation import augmentation, probe
 from dermaflux.evaluation.augmentation import Cell, Sets
 from dermaflux.evaluation.augmentation_report import summary
 from dermaflux.files import alone_in
+from dermaflux.training.finetune import FinetuneOptions
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -242,6 +244,18 @@ def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
     found = augmentation.results(tmp_path / "out", augmentation.cells(["probe"], [8, 12], [0, 1], 3, ["drawn"]))
     assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
     assert (summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
+
+
+def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
+    given = [{"label": ("benign", "malignant")[i % 2], "split": ("train", "val")[i // 2 % 2]} for i in range(24)]
+    tiny_classifier.write_manifest(tmp_path, given)
+    read = lambda split: manifest.read(tmp_path / "manifest.csv", split)
+    sets = Sets(read("train"), {}, read("val"), read("val"))
+    table, out = augmentation.cells(["resnet10t"], [8], [0], 2, []), tmp_path / "out"
+    few = FinetuneOptions(pretrained=False, image_size=32, steps=2, check_every=2, batch=4, ema=0.5)
+    with alone_in(out / table[0].name):
+        assert [one["seed"] for one in augmentation.run(table, sets, out, few, part=(1, 2))] == [1]
+    assert [one["seed"] for one in augmentation.run(table, sets, out, few)] == [0, 1]
 
 
 def test_a_probe_learns_from_a_resample_that_its_seed_draws():

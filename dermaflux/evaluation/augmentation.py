@@ -29,7 +29,7 @@ from dermaflux.data.features import Features
 from dermaflux.data.pixels import Shelf, open_rgb
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import probe
-from dermaflux.files import alone_in, write_atomically
+from dermaflux.files import Busy, alone_in, write_atomically
 from dermaflux.training.finetune import FinetuneOptions, finetune
 
 ONLY_SYNTHETIC = 0
@@ -131,11 +131,12 @@ def run(
     part: tuple[int, int] = (0, 1),
     features: Features | None = None,
 ) -> Iterator[dict]:
-    """Train and try the cells that are not done yet, yielding each one's results; every part[1]th from part[0] on.
+    """Train and try the cells that are not done yet, yielding each one's results, but those that another process is at.
 
-    features: for cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained
-    raises DataError as `Sets.learned` does, if the images to be tried on are of one label, or if a cell in `out` was
-    made of other images or options; InputError if the features are missing, or another process works in `out`.
+    part: of how many processes that share the cells this is which; each takes what no other has begun. features: for
+    cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained raises
+    DataError as `Sets.learned` does, if the images to be tried on are of one label, or if a cell in `out` was made of
+    other images or options; InputError if the features are missing, or another process works in `out`.
     """
     if features is None and any(cell.arch == PROBE for cell in table):
         raise InputError(
@@ -151,21 +152,37 @@ def run(
         _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
     with nullcontext() if part[0] else alone_in(out):  # the first of several processes keeps others than these out
-        for cell in tqdm(table[part[0] :: part[1]], desc="cells", disable=None):
+        for cell in tqdm(table, desc="cells", disable=None):
             folder = out / cell.name
-            if not (folder / RESULT).exists():
-                _write(folder / MADE_OF, made_of[cell])
-                if cell.arch == PROBE:
-                    odds = probe.log_odds(known.labelled(learned[cell]), known.labelled(sets.test).features, cell.seed)
-                else:
-                    own = replace(options, arch=cell.arch, seed=cell.seed)
-                    trained = finetune(learned[cell], sets.validation, folder, own, shelf.read)
-                    p = [one.p_malignant for one in trained.predict(map(open_rgb, sets.test))]
-                    odds = special.logit(np.clip(p, 1e-6, 1 - 1e-6))
-                result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
-                _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})
-                shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # larger than all else in the folder
+            try:
+                with alone_in(folder):
+                    if not (folder / RESULT).exists():
+                        _write(folder / MADE_OF, made_of[cell])
+                        odds = _odds(cell, learned[cell], sets, folder, options, known, shelf)
+                        result = asdict(cell) | {"learned": len(learned[cell]), "malignant": malignant.tolist()}
+                        _write(folder / RESULT, result | {"log_odds": np.round(odds, 6).tolist()})
+                        shutil.rmtree(folder / "checkpoint", ignore_errors=True)  # larger than all else in the folder
+            except Busy:
+                continue
             yield _read(folder / RESULT)
+
+
+def _odds(
+    cell: Cell,
+    learned: Sequence[manifest.Row],
+    sets: Sets,
+    folder: Path,
+    options: FinetuneOptions,
+    known: "_Known",
+    shelf: Shelf,
+) -> np.ndarray:
+    """The log odds of malignant (N,) of the images to be tried on, as the classifier of `cell` says them."""
+    if cell.arch == PROBE:
+        return probe.log_odds(known.labelled(learned), known.labelled(sets.test).features, cell.seed)
+    own = replace(options, arch=cell.arch, seed=cell.seed)
+    trained = finetune(learned, sets.validation, folder, own, shelf.read)
+    p = [one.p_malignant for one in trained.predict(map(open_rgb, sets.test))]
+    return special.logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
 def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
