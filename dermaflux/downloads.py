@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dermaflux import hub
 from dermaflux.errors import ModelUnavailable
 from dermaflux.models import ModelSpec
+from dermaflux.workers import end_with_parent
 
 LOOK_EVERY = 0.2
 """Seconds between two reports, and the longest that it takes to end."""
@@ -74,6 +75,7 @@ def _reports(ours: Connection, spec: ModelSpec) -> Iterator[Progress]:
 def _work(spec: ModelSpec, theirs: Connection) -> None:
     """Send (done, total) while it goes on, then None, or the sentence of what went wrong."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this process decides
+    end_with_parent()
     try:
         hub.fetch(spec, bar=_bar(theirs))
         if spec.lora:

@@ -9,10 +9,8 @@ import sys
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -25,6 +23,7 @@ from dermaflux.data import manifest
 from dermaflux.data.lookalikes import COSINE, Judge, embed, near_features
 from dermaflux.errors import DataError, InputError
 from dermaflux.images import open_untrusted
+from dermaflux.workers import pool_of
 
 COSINES, SIDE, BITS = 32, 8, 64
 NEAR = 4
@@ -91,7 +90,7 @@ def check(
     """
     report, rng = Report(), random.Random(seed)
     lines, hashes, splits, first = array("Q"), array("Q"), [], {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with pool_of(workers) as pool:
         for rows in _blocks(path, report, first):
             seen = pool.map(look, (row.path for _, row in rows), chunksize=32)
             for (line, row), (size, found, fault) in zip(rows, seen, strict=True):

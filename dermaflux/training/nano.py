@@ -30,9 +30,9 @@ from dermaflux.training.encoding import VIEWS, encode
 from dermaflux.training.fitting import fitted
 from dermaflux.training.flow import FlowOptions
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.phantoms import workers
 from dermaflux.training.taef2 import Taef2
 from dermaflux.training.validation import Validation, sheets
+from dermaflux.workers import pool_of
 
 SPEC = MODELS["nano"]
 TRANSFORMER = dict(
@@ -130,7 +130,7 @@ def assemble(vae: Path, texts: Path, transformer: FluxTransformer2DModel) -> Flu
 
 def phantom_images(count: int, seed: int) -> Iterator[Captioned]:
     """`count` phantoms with captions; label and diagnosis are drawn with their attributes and have no look."""
-    with workers() as pool:
+    with pool_of() as pool:
         yield from pool.map(_phantom, range(seed * 1_000_003, seed * 1_000_003 + count), chunksize=32)
 
 
@@ -144,7 +144,7 @@ def real_images(manifests: Sequence[Path], seed: int, fit: Fit, changed_every: i
     changed as well, by each of CHANGES in turn, and worded by what it then shows."""
     rows = [row for path in manifests for row in manifest.read(path, "train")]
     work = partial(_real, fit=fit, changed_every=changed_every)
-    with workers() as pool:
+    with pool_of() as pool:
         yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))
 
 

@@ -1,21 +1,19 @@
 """Phantoms drawn by all cores, as one uint8 tensor."""
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
-import cv2
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from dermaflux import phantom
+from dermaflux.workers import pool_of
 
 
 def draw_phantoms(count: int, size: int, seed: int) -> torch.Tensor:
     """`count` phantoms of random attributes: (count, 3, size, size) uint8 RGB."""
     pixels, first = np.empty((count, size, size, 3), np.uint8), seed * 1_000_003
-    with workers() as pool:
+    with pool_of() as pool:
         drawn = pool.map(partial(_phantom, size), range(first, first + count), chunksize=32)
         for i, image in enumerate(tqdm(drawn, total=count, desc="drawing phantoms", mininterval=5)):
             pixels[i] = image
@@ -24,8 +22,3 @@ def draw_phantoms(count: int, size: int, seed: int) -> torch.Tensor:
 
 def _phantom(size: int, seed: int) -> np.ndarray:
     return phantom.draw(phantom.random_attributes(seed), seed=seed, size=size).image
-
-
-def workers() -> ProcessPoolExecutor:
-    """Processes, one a core, for work on images."""
-    return ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,))
