@@ -93,7 +93,7 @@ def split(
 
     out = manifest.beside(out, path)
     shares = {name: share for name, share in (("train", train), ("val", val), ("test", test)) if share}
-    rows = manifest.read(path)
+    rows = manifest.read(path, left_out=True)
     names = curate.split(rows, shares, seed)
     manifest.write(out, [row.values | {"split": name} for row, name in zip(rows, names, strict=True)])
     counts = Counter((name, row.label) for row, name in zip(rows, names, strict=True))

@@ -36,6 +36,7 @@ def test_cells_are_all_combinations_and_the_synthetic_images_alone():
     table = augmentation.cells(["probe", "resnet10t"], [10, 20], [0, 2], 3, ["flow", "diffusion"])
     assert len(table) == len({cell.name for cell in table}) == 2 * (2 + 2 * (2 + 1)) * 3
     assert {cell.ratio for cell in table if cell.real == 0} == {2}
+    assert table == augmentation.cells(["probe", "resnet10t"], [10, 20, 10], [0, 2, 2.0], 3, ["flow", "diffusion"])
     assert all(bool(cell.generator) == bool(cell.ratio) for cell in table)
 
 

@@ -34,6 +34,14 @@ def images(tmp_path) -> list[str]:
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_a_column_that_is_there_twice_is_named(verb, images, tmp_path):
+    path = tmp_path / "manifest.csv"
+    path.write_text("\n".join([f"{images[0]},label", *(f"{line},benign" for line in images[1:])]))
+    done = run(verb, path)
+    assert done.exit_code == 2 and "line 1: the column “label” is there twice" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -44,6 +52,8 @@ def images(tmp_path) -> list[str]:
         (",benign,train", "line 14, column “file”: “.” must be a path inside"),
         ("a.png,naevus,train", "line 14, column “label”: “naevus” is neither benign nor malignant"),
         ("a.png", "line 14, column “label”: “None” is neither"),
+        ("a.png,benign,train,dark brown", "line 14: there are more cells than columns"),
+        ('a.png,benign,"train', "line 14: unexpected end of data; is a quote left open?"),
     ],
 )
 def test_a_line_that_cannot_be_used_is_named_before_anything_is_done(verb, line, said, images, tmp_path):

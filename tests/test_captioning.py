@@ -66,6 +66,16 @@ def test_captioning_one_split_in_place_keeps_the_other_rows_and_every_column(ima
     assert len(captioned(images.with_name("val.csv"))) == 3
 
 
+def test_what_readers_left_out_is_not_captioned_but_stays(images):
+    given = captioned(images)
+    manifest.write(images, [row | {"left_out": "yes" if row["file"] == "1.png" else ""} for row in given])
+    for out in (images, images.with_name("other.csv")):
+        run("caption", images, "--out", out)
+        told = {row["file"]: row for row in captioned(out)}
+        assert len(told) == 5 and told["1.png"]["left_out"] == "yes"
+        assert not told["1.png"]["caption"] and told["0.png"]["caption"]
+
+
 @pytest.mark.parametrize("cut", [0, 5])
 def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_short(images, cut):
     out, asked = images.with_name("out.csv"), []

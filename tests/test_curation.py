@@ -55,6 +55,34 @@ def test_merged_manifests_name_files_from_the_new_one_and_an_image_once(tmp_path
     assert result.exit_code == 2 and "does not lie in" in result.stderr
 
 
+def test_manifests_that_contradict_each_other_are_not_merged(tmp_path):
+    first = folder(tmp_path, (1,))
+    second = folder(tmp_path, (1,), "again.csv", label="malignant")
+    result = run("merge", first, second, "--out", tmp_path / "all.csv")
+    assert result.exit_code == 2 and "again.csv, line 2: 1.png: it is malignant here and benign in" in result.stderr
+
+
+def test_what_readers_left_out_stays_so_in_what_is_merged_and_split(tmp_path):
+    first = folder(tmp_path, range(8))
+    second = folder(tmp_path, (2, 3), "flagged.csv", left_out="yes", reason="blurred")
+    assert run("merge", first, second, "--out", tmp_path / "all.csv").exit_code == 0
+    assert run("split", tmp_path / "all.csv", "--train", 0.5, "--val", 0.25, "--test", 0.25).exit_code == 0
+    assert len(manifest.read(tmp_path / "all.csv")) == 6
+    whole = manifest.read(tmp_path / "all.csv", left_out=True)
+    assert [row.path.stem for row in whole if row.values["left_out"] == "yes"] == ["2", "3"]
+
+
+def test_a_lesion_is_whole_where_its_patient_is_known_of_some_images_only():
+    known = rows(240, source_id=lambda i: i // 4, patient_id=lambda i: i // 8 if i % 2 else "")
+    names = curate.split(known, SHARES, 0)
+    for column in ("source_id", "patient_id"):
+        splits = defaultdict(set)
+        for row, name in zip(known, names, strict=True):
+            if row.values[column]:
+                splits[row.values[column]].add(name)
+        assert all(len(found) == 1 for found in splits.values())
+
+
 @pytest.mark.parametrize("column", ["patient_id", "source_id"])
 def test_no_patient_or_lesion_is_in_two_splits_and_labels_are_spread_alike(column):
     some = rows(600, **{column: lambda i: i // 3}, source=lambda i: "one")

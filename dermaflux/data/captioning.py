@@ -59,13 +59,15 @@ def run(
     path: Path, captioner: Captioner, out: Path, split: str | None = None
 ) -> Iterator[tuple[manifest.Row, DermaFluxError | None]]:
     """Caption the rows of the manifest at `path`, of one `split` if given, into `out`, yielding each with what stood in
-    its way, if anything. Written in place of the manifest, the rows of other splits stay as they are.
+    its way, if anything.
 
-    What is done is kept beside `out`, in a file that ends in .part, from which the same captioner goes on. Raises
-    DataError for a manifest that cannot be read.
+    Rows that are left out stay as they are, and if `out` is the manifest those of other splits too. What is done is
+    kept beside `out`, in a file that ends in .part, from which the same captioner goes on. Raises DataError for a
+    manifest that cannot be read.
     """
-    whole, kept = manifest.read(path), out.with_suffix(f"{out.suffix}.part")
-    rows = [row for row in whole if split is None or row.split == split]
+    whole, kept = manifest.read(path, left_out=True), out.with_suffix(f"{out.suffix}.part")
+    of_split = [row for row in whole if split is None or row.split == split]
+    rows = [row for row in of_split if row.values.get(manifest.LEFT_OUT) != "yes"]
     done = _done(kept, captioner.name)
     with kept.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -82,7 +84,7 @@ def run(
     for row in rows:
         text, faults = done.get(row.values["file"], ("", ""))
         row.values.update(caption=text, captioner=captioner.name if text else "", caption_faults=faults)
-    manifest.write(out, [row.values for row in (whole if out.resolve() == path.resolve() else rows)])
+    manifest.write(out, [row.values for row in (whole if out.resolve() == path.resolve() else of_split)])
     kept.unlink()
 
 

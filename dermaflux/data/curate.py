@@ -1,10 +1,12 @@
 """Manifests put together and split: patients and lesions stay whole, and labels are spread alike."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from dermaflux.data import manifest
@@ -17,29 +19,35 @@ PARTS = 20
 
 
 def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
-    """The rows of all manifests, their files named from the folder of `out`; an image that is in several comes once.
+    """The rows of all manifests, their files named from the folder of `out`. An image that is in several comes once,
+    left out if one of them says so.
 
-    Raises DataError if an image does not lie in that folder.
+    Raises DataError if an image does not lie in that folder, or has another label in another manifest.
     """
-    root, seen = out.parent.resolve(), {}
+    root, seen, first = out.parent.resolve(), {}, {}
     for path in paths:
-        for row in manifest.read(path):
+        for row in manifest.read(path, left_out=True):
             image = row.path.resolve()
             if not image.is_relative_to(root):
                 raise DataError(f"{image} does not lie in {root}, from where the rows of {out.name} would name it.")
-            seen.setdefault(image, row.values | {"file": image.relative_to(root).as_posix()})
+            before = first.setdefault(image, row)
+            if before.label != row.label:
+                raise DataError(f"{row.place}: it is {row.label} here and {before.label} in {before.place}.")
+            values = seen.setdefault(image, row.values | {"file": image.relative_to(root).as_posix()})
+            if row.values.get(manifest.LEFT_OUT) == "yes":
+                values[manifest.LEFT_OUT] = "yes"
     return list(seen.values())
 
 
 def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]:
     """The split of each row: `shares` of the images go to each name, none of a patient or lesion to two of them.
 
-    Rows of one source with one patient_id, or else one source_id, belong together. Raises InputError for shares that
+    See `groups_of` for what belongs together. Raises InputError for shares that
     are not positive or do not add up to 1, and DataError for too few patients.
     """
     if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
         raise InputError("The shares of a split must be above 0 and add up to 1.")
-    groups = np.array(list(groups_of(rows)))
+    groups = groups_of(rows)
     labels = np.array([row.label for row in rows])
     parts = min(PARTS, len(set(groups)), max(Counter(labels).values(), default=0))
     if parts < len(shares):
@@ -70,9 +78,16 @@ def subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     return [rows[i] for i in np.argsort(place, kind="stable")[:count]]
 
 
-def groups_of(rows: Iterable[Row]) -> Iterable[str]:
-    """A name for each row, the same for those of one source and patient, or else lesion."""
-    for place, row in enumerate(rows):
-        source = row.values.get("source") or ""
-        known = next((name for name in ("patient_id", "source_id") if row.values.get(name)), None)
-        yield f"{source}\0{known}\0{row.values[known]}" if known else f"\0{place}"
+def groups_of(rows: Sequence[Row]) -> np.ndarray:
+    """A number (N,) for each row, the same for those that are joined by a patient or a lesion of one source: patient_id
+    and source_id, where they are known."""
+    places: dict[tuple[str, ...], int] = {}
+    edges = [
+        (place, places.setdefault((row.values.get("source") or "", name, row.values[name]), len(rows) + len(places)))
+        for place, row in enumerate(rows)
+        for name in ("patient_id", "source_id")
+        if row.values.get(name)
+    ]
+    size = len(rows) + len(places)
+    graph = coo_array((np.ones(len(edges)), np.array(edges, int).reshape(-1, 2).T), (size, size))
+    return connected_components(graph, directed=False)[1][: len(rows)]

@@ -71,17 +71,26 @@ def lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
     """The lines of a manifest by their numbers, as they are. Raises DataError if it is none."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+            reader = csv.DictReader(stream, strict=True)
+            names = reader.fieldnames or []
             for column in REQUIRED:
-                if column not in (reader.fieldnames or ()):
+                if column not in names:
                     raise DataError(f"{path}, line 1: the column “{column}” is missing.")
+            if doubled := next((name for name in names if names.count(name) > 1), None):
+                raise DataError(f"{path}, line 1: the column “{doubled}” is there twice.")
             yield from ((reader.line_num, values) for values in reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num + 1}: {error}; is a quote left open?") from error
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as a CSV manifest: {error}.") from error
 
 
 def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
     """The row that a line of the manifest at `path` stands for. Raises DataError, with line and column."""
+    if None in values:
+        raise DataError(
+            f"{path}, line {line}: there are more cells than columns; put a text with commas between quotes."
+        )
     name = PurePosixPath(values["file"] or "")
     if not name.name or name.is_absolute() or ".." in name.parts:
         raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")

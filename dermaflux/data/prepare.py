@@ -63,30 +63,34 @@ def prepare(source: Source, folder: Path, root: Path) -> Prepared:
         archived = replace(source, **ARCHIVE)
         source = archived if _tables(archived, folder) else source
     images, prepared = _images(folder), Prepared()
-    rows = _of_tables(source, folder, images, prepared) if source.tables else _of_folders(source, images, prepared)
+    rows = (_of_tables if source.tables else _of_folders)(source, folder, images, prepared)
     for path, row in rows:
         row |= {"file": path.relative_to(root).as_posix(), "source": source.name, "licence": source.licence}
         prepared.rows.append(row)
     return prepared
 
 
-def _of_folders(source: Source, images: dict[str, Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
-    for path in sorted(set(images.values())):
-        name = next((part for part in reversed(path.parts[:-1]) if part.lower() in source.folders), None)
+def _of_folders(source: Source, folder: Path, images: list[Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
+    seen = set()
+    for path in images:
+        parts = [part.lower() for part in path.relative_to(folder).parts[:-1]]
+        name = next((part for part in reversed(parts) if part in source.folders), None)
         if name is None:
             prepared.leave_out(f"not in a folder called {' or '.join(source.folders)}", path.name)
             continue
-        split = next((part for part in path.parts if part in ("train", "val", "test")), "")
-        yield path, _row(*source.folders[name.lower()]) | {"split": split}
+        split = next((part for part in parts if part in ("train", "val", "test")), "")
+        if (split, name, path.name) in seen:  # an archive may hold its folders twice
+            prepared.leave_out("there twice", path.relative_to(folder).as_posix())
+            continue
+        seen.add((split, name, path.name))
+        yield path, _row(*source.folders[name]) | {"split": split}
 
 
-def _of_tables(
-    source: Source, folder: Path, images: dict[str, Path], prepared: Prepared
-) -> Iterator[tuple[Path, dict]]:
-    named = set()
+def _of_tables(source: Source, folder: Path, images: list[Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
+    named, by_stem = set(), {_stem(path.name): path for path in reversed(images)}  # of several by one name the first
     for where, values in _joined(source, folder):
         name = values[source.image].strip()
-        path = images.get(_stem(name))
+        path = by_stem.get(_stem(name))
         if path is None:
             prepared.leave_out("named, but no such file", f"{where} ({name})")
             continue
@@ -107,7 +111,7 @@ def _of_tables(
             others["site"] = find_site(others["site"])
         diagnosis = diagnosis or find_diagnosis((values.get(name, "") for name in source.finer), label)
         yield path, _row(label, diagnosis) | others
-    for path in sorted(set(images.values()) - named):
+    for path in sorted(set(by_stem.values()) - named):
         prepared.leave_out("a file that no table names", path.name)
 
 
@@ -182,13 +186,11 @@ def find_site(text: str) -> str:
     return found if found in SITES else ""
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """The photographs in `folder` by the stems of their names; of several by one name the first."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGES and not any(word in path.as_posix().lower() for word in ASIDE):
-            found.setdefault(_stem(path.name), path)
-    return found
+def _images(folder: Path) -> list[Path]:
+    """The photographs in `folder`, in order."""
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGES]
+    inside = lambda path: path.relative_to(folder).as_posix().lower()
+    return [path for path in files if not any(word in inside(path) for word in ASIDE)]
 
 
 def _stem(name: str) -> str:

@@ -80,7 +80,7 @@ def ask_peer(peer: Classifier | ZeroShot, rows: Sequence[manifest.Row]) -> np.nd
 
 def clusters(rows: Sequence[manifest.Row]) -> np.ndarray:
     """A number for each row, the same for those of one source and patient, or else lesion: (N,) int."""
-    return pd.factorize(np.array(list(groups_of(rows))))[0]
+    return pd.factorize(groups_of(rows))[0]
 
 
 def parts(asked: Asked) -> list[Part]:

@@ -115,6 +115,7 @@ def cells(
         raise InputError(f"The ratios must lie between 0 and {MOST}.")
     if unknown := [arch for arch in archs if arch != PROBE and not timm.is_model(arch)]:
         raise InputError(f"timm {timm.__version__} has no architecture “{unknown[0][:60]}”.")
+    archs, reals, ratios = (list(dict.fromkeys(each)) for each in (archs, reals, ratios))
     drawn = product((ONLY_SYNTHETIC, *reals), [ratio for ratio in ratios if ratio], generators)
     plain = [(real, 0, "") for real in reals] if 0 in ratios else []
     return [
