@@ -44,8 +44,8 @@ def test_the_answers_to_images_held_out_are_kept_and_evaluated(trained):
 def test_training_interrupted_and_resumed_equals_an_unbroken_run(trained, tmp_path, monkeypatch):
     save = loop._save
 
-    def save_and_interrupt(accelerator, out, done):
-        save(accelerator, out, done)
+    def save_and_interrupt(accelerator, out, *state):
+        save(accelerator, out, *state)
         if out.name == "fold-1":
             raise KeyboardInterrupt
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+from dataclasses import replace
 from unittest.mock import MagicMock
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from dermaflux.training.loop import StateNotSaved, TrainingDiverged, fit, update
+from dermaflux.errors import InputError
+from dermaflux.training.flow import FlowOptions
+from dermaflux.training.loop import StateNotSaved, TrainingDiverged, fit, settings, update
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -61,6 +64,20 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_good_state(
     with pytest.raises(TrainingDiverged, match=f"Step 12: .*The last good state, of 10 steps, is {kept}"):
         fit(Accelerator(cpu=True), lambda i: {"loss": float("nan") if i == 12 else 1.0}, steps=20, out=tmp_path)
     assert (kept / "step").read_text() == "10"
+
+
+def test_a_run_is_gone_on_with_only_by_what_it_was_made_of(tmp_path):
+    options = FlowOptions(batch=4, steps=6)
+    run = lambda options, **more: fit(
+        Accelerator(cpu=True), lambda i: {"loss": 1.0}, out=tmp_path, made_of=settings(options) | more, **given
+    )
+    given = dict(steps=5, save_every=5)
+    run(options)
+    with pytest.raises(InputError, match=r"made otherwise \(batch: 4, now 8; images: None, now b\)\. Choose another"):
+        run(replace(options, batch=8), images="b")
+    given = dict(steps=10, save_every=5)
+    run(replace(options, steps=10, compiled=1))
+    assert (tmp_path / "checkpoint" / "step").read_text() == "10"
 
 
 def test_a_loss_that_is_no_number_before_any_checkpoint_says_that_none_was_kept(tmp_path):

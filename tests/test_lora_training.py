@@ -1,5 +1,6 @@
 """Training a LoRA: the base stays as it is, and an adapter can be gone on from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,18 @@ def test_an_adapter_is_trained_on_a_base_of_fewer_bits(bits, tiny_folder, pairs,
 def test_a_checkpoint_holds_the_adapter_alone_and_goes_on_with_no_other(tiny_folder, pairs, tmp_path):
     lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(rank=2, alpha=2, flow=FLOW))
     assert all(".lora_" in name for name in load_file(tmp_path / "checkpoint" / "model.safetensors"))
-    for other in (dict(rank=3), dict(targets=("attn.to_q", "x_embedder"))):
-        with pytest.raises(InputError, match="checkpoint of a run with another model, rank or targets"):
-            lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(**dict(rank=2, flow=FLOW) | other))
+    options = dict(rank=2, alpha=2, flow=FLOW)
+    for other, said in (
+        (dict(rank=3), "rank: 2, now 3"),
+        (dict(alpha=64), "alpha: 2, now 64"),
+        (dict(targets=("attn.to_q", "x_embedder")), "layers: "),
+        (dict(flow=replace(FLOW, learning_rate=0.5)), "learning_rate: .*, now 0.5"),
+    ):
+        with pytest.raises(InputError, match=f"made otherwise .*{said}"):
+            lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(**options | other))
+    (tmp_path / "checkpoint" / "made_of.json").unlink()  # as an earlier version left it
+    with pytest.raises(InputError, match="checkpoint of a run with another model, rank or targets"):
+        lora.train(pipeline(tiny_folder), pairs, tmp_path, LoraOptions(**options | dict(rank=3)))
 
 
 def test_a_run_that_was_killed_ends_with_the_losses_and_weights_of_an_unbroken_one(tiny_folder, pairs, tmp_path):

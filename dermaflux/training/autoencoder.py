@@ -29,7 +29,7 @@ from dermaflux.data import manifest
 from dermaflux.data.pixels import read_pixels
 from dermaflux.model_files import NATIVE
 from dermaflux.training.critic import Critic
-from dermaflux.training.loop import fit, update
+from dermaflux.training.loop import fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.pieces import inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import LATENTS, Taef2
@@ -117,7 +117,15 @@ def _train_pieces(model: AutoencoderTiny, pixels, teacher: Taef2, out: Path, opt
         update(accelerator, loss, optimizer, schedule, parameters, average)
         return unexplained
 
-    fit(accelerator, step, steps=options.pieces_steps, out=out, seed=options.seed, save_every=500)
+    fit(
+        accelerator,
+        step,
+        steps=options.pieces_steps,
+        out=out,
+        seed=options.seed,
+        save_every=500,
+        made_of=settings(options),
+    )
     average.copy_to(parameters)
 
 
@@ -159,7 +167,7 @@ def _train_whole(model: AutoencoderTiny, views: Callable, out: Path, options: Au
         update(accelerator, loss + 0.2 * error, optimizer, schedule, parameters, average)
         return {"latents": error.item(), "psnr of target": decibels(y, wanted)}
 
-    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200)
+    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200, made_of=settings(options))
     average.copy_to(parameters)
 
 
@@ -195,7 +203,15 @@ def _train_detail(
         update(accelerator, told, learner, pace, judges)
         return {"critic": told.item(), "psnr of target": decibels(y, wanted)}
 
-    fit(accelerator, step, steps=options.detail_steps, out=out, seed=options.seed, save_every=200)
+    fit(
+        accelerator,
+        step,
+        steps=options.detail_steps,
+        out=out,
+        seed=options.seed,
+        save_every=200,
+        made_of=settings(options),
+    )
     average.copy_to(parameters)
 
 

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dermaflux.memory import best_device
 from dermaflux.training import trained_weights
 from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
-from dermaflux.training.loop import fit, update
+from dermaflux.training.loop import fit, settings, update
 from dermaflux.training.pairs import Pairs
 
 ALL_FROM = 1.5
@@ -143,8 +143,15 @@ def train(
             log_every=options.log_every,
             sample_every=options.sample_every,
             sample=sample,
+            made_of=settings(options) | {"losses": type(flow).__name__} | _adapter(transformer) | pairs.digest(),
         )
     average.copy_to(parameters)
+
+
+def _adapter(transformer: FluxTransformer2DModel) -> dict[str, object]:
+    """What decides the shape and effect of the LoRA that is trained, if one is."""
+    [one] = getattr(transformer, "peft_config", {}).values() or [None]
+    return {"rank": one.r, "alpha": one.lora_alpha, "layers": sorted(one.target_modules)} if one else {}
 
 
 class Drawn(NamedTuple):

@@ -1,11 +1,14 @@
 """The training loop that every stage shares: step, log, checkpoint, resume."""
 
 import csv
+import json
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +17,11 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from dermaflux.errors import DermaFluxError, first_line
+from dermaflux.errors import DermaFluxError, InputError, first_line
+
+MADE_OF = "made_of.json"
+FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
+"""How the names of options end that may differ when a run goes on."""
 
 
 class TrainingDiverged(DermaFluxError, RuntimeError):
@@ -41,17 +48,20 @@ def fit(
     sample_every: int = 0,
     sample: Callable[[int], None] | None = None,
     done: Callable[[], bool] = lambda: False,
+    made_of: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Call `step(i)` for i in [0, steps), or until `done()`, resuming from `out/checkpoint` where there is one.
 
     The random state is set from (seed, i) before each step, so that an interrupted run continues with exactly
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
     Of several processes each calls `step`, which must give all of them the same values; the main one alone writes and
-    samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. Raises TrainingDiverged if the
-    loss, or the gradient that `update` is given, is not finite, and StateNotSaved if the disk is full.
+    samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. made_of: what else decides the
+    result, by name, as JSON can hold it. Raises InputError if `out` holds a run that was made of something else,
+    TrainingDiverged if the loss, or the gradient that `update` is given, is not finite, and StateNotSaved if the disk
+    is full.
     """
     out.mkdir(parents=True, exist_ok=True)
-    start = _resume(accelerator, out)
+    start = _resume(accelerator, out, made_of)
     main = accelerator.is_main_process
     log = _Log(out / "loss.csv", start)
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5, disable=not main)
@@ -70,7 +80,7 @@ def fit(
         if main and (i + 1) % log_every == 0:
             bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
         if (i + 1) % save_every == 0 or i + 1 == steps:
-            _save(accelerator, out, i + 1)
+            _save(accelerator, out, i + 1, made_of)
             if main and log.rows:
                 log.plot()
         if sample and sample_every and (i + 1) % sample_every == 0:
@@ -99,7 +109,12 @@ def update(
         average.step(parameters)
 
 
-def _save(accelerator: Accelerator, out: Path, done: int) -> None:
+def settings(options) -> dict[str, object]:
+    """The fields of the dataclass `options` that decide a run's result, for `made_of` of `fit`."""
+    return {name: value for name, value in asdict(options).items() if not name.endswith(FREE)}
+
+
+def _save(accelerator: Accelerator, out: Path, done: int, made_of: Mapping[str, object]) -> None:
     temporary, main = out / "checkpoint.part", accelerator.is_main_process
     if main:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -107,6 +122,7 @@ def _save(accelerator: Accelerator, out: Path, done: int) -> None:
     try:
         accelerator.save_state(str(temporary))
         if main:
+            (temporary / MADE_OF).write_text(json.dumps(dict(made_of), indent=1))
             (temporary / "step").write_text(str(done))
     except (OSError, RuntimeError, SafetensorError) as error:  # what each of the libraries below raises on a full disk
         shutil.rmtree(temporary, ignore_errors=True)
@@ -125,8 +141,13 @@ def _save(accelerator: Accelerator, out: Path, done: int) -> None:
     accelerator.wait_for_everyone()
 
 
-def _resume(accelerator: Accelerator, out: Path) -> int:
+def _resume(accelerator: Accelerator, out: Path, made_of: Mapping[str, object]) -> int:
     if folder := _checkpoint(out):
+        now = json.loads(json.dumps(dict(made_of)))
+        before = json.loads((folder / MADE_OF).read_text()) if (folder / MADE_OF).exists() else now
+        if other := [name for name in {**before, **now} if before.get(name) != now.get(name)]:
+            told = "; ".join(f"{name}: {str(before.get(name))[:60]}, now {str(now.get(name))[:60]}" for name in other)
+            raise InputError(f"The run in {out} was made otherwise ({told}). Choose another folder, or delete it.")
         accelerator.load_state(str(folder))
         return int((folder / "step").read_text())
     return 0

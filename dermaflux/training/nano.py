@@ -90,11 +90,15 @@ def train_base(
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, fit, CHANGED_FOR_BASE))
     length = pipe.tokenizer_2.model_max_length
     encoder = latents_of(teacher)
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifests)).hexdigest()[:8]
+    folders = vae, texts / "text_encoder", texts / "text_encoder_2"
+    encoders = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    digest, encoded = (
+        hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8] for paths in (manifests, encoders)
+    )
     pairs = Pairs.cached(
         out / "pairs.safetensors",
         lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
-        f"{count} phantoms of seed {options.seed}, manifests {digest}",
+        f"{count} phantoms of seed {options.seed}, manifests {digest}, encoders {encoded}, {teacher}",
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
     flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))

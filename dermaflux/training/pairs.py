@@ -4,6 +4,7 @@ At the size of FLUX.1 an image takes 1 MB in eight views, and a caption 4 MB: te
 They are written part by part (see `encoding`), and read by mapping the files, so that only what a batch needs is read.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,6 +82,14 @@ class Pairs:
     def pictures(self) -> list[int]:
         """How many there are in each bucket: its images times its views."""
         return [bucket.latents.shape[0] * bucket.latents.shape[1] for bucket in self.buckets]
+
+    def digest(self) -> dict[str, str]:
+        """What tells these images and captions from others: 16 hex digits."""
+        found = hashlib.sha256(json.dumps([self.pictures, self.captions]).encode())
+        for bucket in self.buckets:
+            found.update(bucket.words.numpy().tobytes())
+            found.update(bucket.latents[(torch.arange(1),)].numpy().tobytes())
+        return {"images and captions": found.hexdigest()[:16]}
 
     @classmethod
     def of(cls, parts: Iterable[Part]) -> "Pairs":

@@ -26,7 +26,7 @@ from transformers import (
 from dermaflux import lesion
 from dermaflux.caption import caption
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training.loop import fit
+from dermaflux.training.loop import fit, settings
 
 WIDTH = 128
 CLIP_LENGTH, T5_LENGTH = 112, 32
@@ -210,7 +210,7 @@ def main(out: Path, options: TextOptions) -> None:
         optimizer.zero_grad(set_to_none=True)
         return {"clip": float(clip_loss), "t5": float(t5_loss)}
 
-    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed)
+    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, made_of=settings(options))
     trained = accelerator.unwrap_model(reader)
     parts = {
         "text_encoder": trained.clip,
