@@ -147,10 +147,24 @@ def test_captions_of_what_is_measured_agree_with_it_and_wrong_ones_do_not(images
         ),
         ("It may well be a melanoma.", "malignant", True),
         ("It may well be a melanoma.", "benign", False),
+        ("It looks like a seborrheic keratosis.", "benign", True),
+        ("There are no signs of malignancy.", "malignant", False),
     ],
 )
 def test_a_caption_restates_its_label_only_behind_its_opening(text, label, said):
     assert captions.restates(text, label) is said
+
+
+def test_captions_are_compared_where_one_alone_names_an_attribute_and_a_damaged_image_is_named(images):
+    rows = [row for row in captioned(images) if row["file"] != "4.png"]
+    texts = ["Its halves differ in both axes.", "It is dark brown."]
+    manifest.write(images, [row | {"caption": text} for row, text in zip(rows, texts, strict=False)])
+    done = run("evaluate", "captions", images)
+    assert done.exit_code == 0, done.output
+    assert "| manifest.csv: asymmetry as measured, where named, share | 0.000 |  | 1 |" in done.stdout
+    images.with_name("1.png").write_bytes(b"")
+    done = run("evaluate", "captions", images)
+    assert done.exit_code == 2 and "line 3: 1.png" in " ".join(done.stderr.split())
 
 
 def test_a_manifest_without_captions_is_refused(images):

@@ -154,6 +154,18 @@ def test_a_manifest_with_some_captions_missing_names_the_image(train, manifest, 
     assert refused.exit_code == 2 and f"{half}, line 3: 1.png has no caption" in refused.stderr
 
 
+def test_captions_with_faults_are_not_learned_from(train, manifest, tmp_path, caplog):
+    first, *lines = manifest.read_text().splitlines()
+    faulty = manifest.with_name("faulty.csv")
+    faulty.write_text(
+        "\n".join([f"{first},caption_faults", f"{lines[0]},too short", *(f"{one}," for one in lines[1:])])
+    )
+    assert train(faulty).exit_code == 0  # beside the sound manifest
+    assert "1 of 4 captions have faults; their images are left out" in caplog.text
+    [bucket] = Pairs.load(tmp_path / "out" / "pairs.safetensors").buckets
+    assert len(bucket.words) == 3
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

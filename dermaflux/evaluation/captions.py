@@ -1,6 +1,5 @@
 """Captioners compared: what their captions restate, and how far what they say agrees with what is measured."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,12 +9,10 @@ from dermaflux import phrases
 from dermaflux.appearance import measure
 from dermaflux.caption import read
 from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, f1, resampled
-from dermaflux.images import open_untrusted
-
-LABEL_WORDS = {"benign": r"benign|nevus|naevus|harmless", "malignant": r"malignan\w*|melanoma|carcinoma|cancer\w*"}
-"""What of a description gives the label away."""
+from dermaflux.lesion import DIAGNOSES
 
 
 def compare(paths: Sequence[Path]) -> list[Figure]:
@@ -25,13 +22,16 @@ def compare(paths: Sequence[Path]) -> list[Figure]:
 
 def of_manifest(path: Path) -> list[Figure]:
     """How often the captions of the manifest at `path` restate the label behind their opening, are faulty or say
-    nothing of an attribute, and how far their attributes agree with those measured on the images."""
+    nothing of an attribute, and how far their attributes agree with those measured on the images.
+
+    Raises DataError, with file and line, for an image that cannot be read.
+    """
     rows = [row for row in manifest.read(path) if row.values.get("caption")]
     if not rows:
         raise DataError(f"{path} has no captions.")
     who = rows[0].values.get("captioner") or path.name
     said = [read(row.values["caption"]).attributes for row in rows]
-    seen = [measure(open_untrusted(row.path)).attributes() for row in rows]
+    seen = [measure(open_rgb(row)).attributes() for row in rows]
     share = lambda name, values: resampled(f"{who}: {name}, share", np.mean, list(values))
     figures = [
         share("restates the label", (restates(row.values["caption"], row.label) for row in rows)),
@@ -52,4 +52,5 @@ def restates(text: str, label: str) -> bool:
     """Whether the description behind a caption's opening names `label`, or what only that can be."""
     for opening in (phrases.OPENING.format(label=f"{label} "), phrases.OPENING.format(label="")):
         text = text.removeprefix(opening)
-    return bool(re.search(rf"\b({LABEL_WORDS[label]})\b", text.lower()))
+    said = read(text).attributes
+    return label == (DIAGNOSES[said.diagnosis].label if said.diagnosis else said.label)

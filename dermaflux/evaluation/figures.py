@@ -59,9 +59,14 @@ def resampled(
     aim: float | None = None,
     most: bool = False,
 ) -> Figure:
-    """`statistic` of paired samples, with the percentile bootstrap's interval over items (Efron, 1979)."""
+    """`statistic` of paired samples, with the percentile bootstrap's interval over items (Efron, 1979); a single item
+    has none."""
     samples = [np.asarray(list(sample), float) for sample in samples]
+    if not len(samples[0]):
+        return undefined(name, 0, aim)
     value = float(statistic(*samples))
+    if len(samples[0]) == 1:
+        return Figure(name, value, (np.nan, np.nan), 1, aim, most)
     found = bootstrap(
         samples, statistic, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=0
     ).confidence_interval

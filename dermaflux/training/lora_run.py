@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -31,6 +32,7 @@ from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of
 from dermaflux.training.pairs import Pairs
 from dermaflux.training.validation import Validation, sheets
 
+log = logging.getLogger("dermaflux")
 SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
@@ -151,7 +153,12 @@ def _images(material: Material, rows: Sequence[manifest.Row], fit: Fit, seed: in
     for row in rows:
         if not (row.values.get("caption") or "").strip():
             raise DataError(f"{row.place} has no caption. Fill the column first: python -m dermaflux caption MANIFEST.")
-    return ((fit(open_rgb(row)), [row.values["caption"]]) for row in rows)
+    sound = [row for row in rows if not row.values.get("caption_faults")]
+    if len(sound) < len(rows):
+        log.warning("%d of %d captions have faults; their images are left out.", len(rows) - len(sound), len(rows))
+    if not sound:
+        raise DataError(f"{rows[0].manifest}: every caption has faults. Caption the images anew.")
+    return ((fit(open_rgb(row)), [row.values["caption"]]) for row in sound)
 
 
 def _source(material: Material, size: int, length: int, base: str, seed: int) -> str:
