@@ -16,6 +16,7 @@ from dermaflux.classifier import Classifier, create_model
 from dermaflux.errors import DataError
 from dermaflux.evaluation import answers, non_lesions, scores
 from dermaflux.evaluation.figures import Figure, auc, resampled
+from dermaflux.lesion import LABELS
 
 AIM = 0.78
 """Of the AUC of the embedded classifier."""
@@ -47,6 +48,8 @@ def of_held_out(path: Path, split: str = "") -> list[Figure]:
     try:
         kept = pd.read_csv(path)
         kept = kept[kept["split"] == split] if split else kept
+        if kept["label"].nunique() < len(LABELS):
+            raise ValueError("one class")
         found = [("AUC", kept), *((f"AUC, fold {fold}", part) for fold, part in kept.groupby("fold"))]
         return [
             resampled(name, auc, (part["label"] == "malignant").to_numpy(), part["p_malignant"].to_numpy(), aim=aim)
