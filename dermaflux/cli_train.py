@@ -1,12 +1,13 @@
 """`python -m dermaflux train <model>`: one function a model, each thin over its module in `dermaflux/training`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dermaflux.cli_options import Others, one_of, set_options
-from dermaflux.errors import InputError
+from dermaflux.errors import DataError, InputError
 
 train = typer.Typer(help="Train a model of this repository; an interrupted run continues.", no_args_is_help=True)
 
@@ -229,15 +230,21 @@ def classifier(
 
 
 def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, real, out: Path, options) -> None:
-    from dermaflux.data.curate import subset
+    from dermaflux.data.curate import each_once, subset
     from dermaflux.data.manifest import read
     from dermaflux.training.finetune import finetune
 
-    rows = [row for path in manifests for row in read(path, "train")]
-    drawn = [row for path in synthetic for row in read(path)]
+    rows, tried = [row for path in manifests for row in read(path, "train")], read(val, "val")
+    for some, path, split in ((rows, manifests[0], "train"), (tried, val, "val")):
+        if not some:
+            raise DataError(f"{path} has no rows of the split “{split}”.")
+    drawn = [replace(row, values=row.values | {"source": "synthetic"}) for path in synthetic for row in read(path)]
+    each_once([*rows, *drawn, *tried])
     learned = rows if real is None else subset(rows, real, options.seed)
     count = len(drawn) if ratio is None else round(ratio * len(learned))
-    classifier = finetune(learned + subset(drawn, count, options.seed), read(val, "val"), out, options)
+    if count > len(drawn):
+        raise InputError(f"--ratio {ratio:g} asks for {count} synthetic images, but --synthetic gives {len(drawn)}.")
+    classifier = finetune(learned + subset(drawn, count, options.seed), tried, out, options)
     low, high = classifier.card.auc_interval
     typer.echo(f"AUC {classifier.card.auc:.3f} ({low:.3f} to {high:.3f}) on the validation images it was stopped on.")
 

@@ -1,5 +1,6 @@
 """Manifests that are wrong, images that cannot be read, a full disk: every verb says where, in a sentence."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +111,9 @@ def test_training_and_evaluation_stop_at_an_image_that_cannot_be_read(verb, name
     lines = spoilt.read_text().splitlines()
     spoilt.write_text("\n".join([*lines[:7], f"{name},benign,train", *lines[10:]]))
     if verb == "train classifier":
-        spoilt.with_name("val.csv").write_text("file,label,split\n1.png,benign,val\n2.png,malignant,val")
+        for i in (1, 2):
+            shutil.copy(spoilt.with_name(f"{i}.png"), spoilt.with_name(f"val-{i}.png"))
+        spoilt.with_name("val.csv").write_text("file,label,split\nval-1.png,benign,val\nval-2.png,malignant,val")
         quick = ["--arch", "resnet10t", *(f"--set={each}" for each in ("pretrained=0", "image_size=32"))]
         out = str(spoilt.parent / "out")
         given = ["train", "classifier", str(spoilt), "--val", str(spoilt.with_name("val.csv")), "--out", out, *quick]

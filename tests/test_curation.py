@@ -83,6 +83,15 @@ def test_a_lesion_is_whole_where_its_patient_is_known_of_some_images_only():
         assert all(len(found) == 1 for found in splits.values())
 
 
+def test_a_name_that_is_too_long_for_any_file_is_one_fault_among_others(tmp_path):
+    path = folder(tmp_path, (1, 2))
+    with path.open("a") as stream:
+        stream.write(f"{'x' * 300}.png,benign\n")
+    found = check.check(path, workers=1)
+    assert any("There is no such file" in fault and "line 4" in fault for fault in found.faults)
+    assert sum(found.counts.values()) == 2
+
+
 @pytest.mark.parametrize("column", ["patient_id", "source_id"])
 def test_no_patient_or_lesion_is_in_two_splits_and_labels_are_spread_alike(column):
     some = rows(600, **{column: lambda i: i // 3}, source=lambda i: "one")

@@ -162,7 +162,7 @@ def test_the_command_takes_some_real_images_and_synthetic_ones_in_a_ratio(rows, 
     drawn = tmp_path / "drawn"
     drawn.mkdir()
     tiny_classifier.write_manifest(
-        drawn, [{"label": label, "split": "train", "source": "synthetic"} for label in ("benign", "malignant") * 10]
+        drawn, [{"label": label, "split": "train"} for label in ("benign", "malignant") * 10]
     )
     few = [f"--set={name}={value}" for name, value in dict(pretrained=0, image_size=32, check_every=2, ema=0.5).items()]
     arguments = ["train", "classifier", path, "--val", path, "--arch", "resnet10t", "--out", tmp_path / "out"]
@@ -171,6 +171,23 @@ def test_the_command_takes_some_real_images_and_synthetic_ones_in_a_ratio(rows, 
     assert done.exit_code == 0 and "AUC" in done.output
     card = Classifier.load(tmp_path / "out" / "classifier").card
     assert card.trained_on == "10 real and 15 synthetic images, 12 of them malignant"
+
+
+def test_images_that_are_given_twice_missing_splits_and_too_few_synthetic_ones_are_named(rows, tmp_path):
+    folder = rows[0].path.parent
+    path, other, bare = folder / "manifest.csv", folder / "other.csv", folder / "bare.csv"
+    other.write_text(path.read_text())
+    bare.write_text(path.read_text().replace("split", "part"))
+    for arguments, sentence in (
+        ([path, other, "--val", path], "other.csv, line "),
+        ([path, other, "--val", path], f"this image is in {path}, line "),
+        ([path, "--val", bare], "bare.csv has no rows of the split “val”"),
+        ([bare, "--val", path], "bare.csv has no rows of the split “train”"),
+        ([path, "--val", path, "--ratio", 1], "synthetic images, but --synthetic gives 0"),
+    ):
+        given = ["train", "classifier", *arguments, "--arch", "resnet10t", "--out", tmp_path / "out"]
+        done = CliRunner().invoke(app, [str(one) for one in given])
+        assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()), done.stderr
 
 
 def test_options_of_the_two_recipes_are_not_mixed(rows, tmp_path):

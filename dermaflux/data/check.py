@@ -4,6 +4,7 @@ A manifest is read line by line and images are looked at in blocks, so that memo
 million lines take some hundred MB (`tests/benchmarks/data_check.py`).
 """
 
+import os
 import random
 import sys
 from array import array
@@ -120,7 +121,11 @@ def look(path: Path) -> tuple[tuple[int, int], int, str]:
     try:
         image = open_untrusted(path)
     except (InputError, OSError) as error:
-        return (0, 0), 0, "There is no such file." if not path.exists() else str(error)
+        return (
+            (0, 0),
+            0,
+            "There is no such file." if not os.path.exists(path) else str(error),
+        )  # unlike Path.exists of any name
     return image.size, perceptual_hash(image), ""
 
 

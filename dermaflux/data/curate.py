@@ -63,6 +63,14 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
     return list(found)
 
 
+def each_once(rows: Sequence[Row]) -> None:
+    """Raises DataError if an image is among `rows` twice, as of two manifests, with both places."""
+    first: dict[Path, Row] = {}
+    for row in rows:
+        if (before := first.setdefault(row.path.resolve(), row)) is not row:
+            raise DataError(f"{row.place}: this image is in {before.place} too. Leave one of them.")
+
+
 def subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
     """`count` of `rows`, with the labels in their proportion; a smaller subset by the same seed is part of a larger.
 
