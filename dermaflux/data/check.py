@@ -121,11 +121,8 @@ def look(path: Path) -> tuple[tuple[int, int], int, str]:
     try:
         image = open_untrusted(path)
     except (InputError, OSError) as error:
-        return (
-            (0, 0),
-            0,
-            "There is no such file." if not os.path.exists(path) else str(error),
-        )  # unlike Path.exists of any name
+        there = os.path.exists(path)  # which, unlike Path.exists, takes any name
+        return (0, 0), 0, str(error) if there else "There is no such file."
     return image.size, perceptual_hash(image), ""
 
 
