@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from tqdm import tqdm
 from typer.core import TyperGroup
 
+from dermaflux import workers
 from dermaflux.cli_data import data
 from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_generate import finish, generate
@@ -54,6 +55,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def begin(
+    end_with_input: Annotated[
+        bool, typer.Option("--end-with-input", hidden=True, help="end when the standard input does")
+    ] = False,
+) -> None:
+    if end_with_input:
+        workers.end_with_input()
+
+
 app.add_typer(train, name="train")
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(data, name="data")

@@ -34,7 +34,7 @@ def autoencoder(
     import numpy as np
     from diffusers import AutoencoderTiny
 
-    from dermaflux.data.manifest import read
+    from dermaflux.data.curate import rows_of
     from dermaflux.data.pixels import read_pixels
     from dermaflux.evaluation import figures
     from dermaflux.model_files import NATIVE
@@ -42,7 +42,7 @@ def autoencoder(
     from dermaflux.training.autoencoder import psnr
 
     model = AutoencoderTiny.from_pretrained(vae or NANO / "vae").eval()
-    scores = psnr(model, read_pixels(read(manifest, split), NATIVE))
+    scores = psnr(model, read_pixels(rows_of([manifest], split), NATIVE))
     typer.echo(figures.table([figures.resampled("PSNR, dB", np.mean, scores.tolist(), aim=32)]))
 
 
@@ -146,11 +146,11 @@ def outlines(
     split: Annotated[str, typer.Option()] = "val",
 ) -> None:
     """The outlines found on the images of one split, on a sheet to be looked at."""
-    from dermaflux.data.manifest import read
+    from dermaflux.data.curate import rows_of
     from dermaflux.evaluation import figures
     from dermaflux.evaluation.outlines import save_outlines
 
-    typer.echo(figures.table(save_outlines(read(real, split), out)))
+    typer.echo(figures.table(save_outlines(rows_of([real], split), out)))
 
 
 @evaluate.command()
@@ -193,6 +193,7 @@ def augmentation(
     """
     from time import sleep
 
+    from dermaflux.data.curate import rows_of
     from dermaflux.data.manifest import read
     from dermaflux.evaluation import augmentation as study
     from dermaflux.evaluation.augmentation_report import figure, markdown, overall, summary
@@ -201,9 +202,7 @@ def augmentation(
 
     by = {name: read(folder / "manifest.csv") for name, folder in _named(drawn).items()}
     rows = (read(real, "train"), by, read(real, validation), read(real, test))
-    known = read(seen, "train") if seen else ()
-    if seen and not known:
-        raise InputError(f"{seen} has no rows of the split train; --seen lists what the generators were trained on.")
+    known = rows_of([seen], "train") if seen else ()
     if not seen:
         typer.echo(
             "Without --seen nothing keeps a cell from learning, by way of a generator, of real images beyond its own.",

@@ -36,12 +36,13 @@ def classifier(
     figures.
     """
     from dermaflux.classifier import Classifier
+    from dermaflux.data.curate import rows_of
     from dermaflux.evaluation import answers, classification, classifier_report, figures
     from dermaflux.evaluation.zero_shot import ZeroShot
     from dermaflux.memory import best_device
 
     device = best_device()
-    rows = answers.rows_of(manifest, split)
+    rows = rows_of([manifest], split)
     judged = Classifier.load(name, device)
     others = {one: Classifier.load(one, device) for one in against or ()}
     others |= {f"{one} (zero-shot)": ZeroShot.load(one, device) for one in zero_shot or ()}

@@ -85,6 +85,15 @@ def generate(
     apart_from: Annotated[
         Path | None, typer.Option(metavar="MANIFEST.csv", help="keep none that looks like an image of this set")
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR|FILE.tflite", help="judge --apart-from by the features of a network too; see `data check`"
+        ),
+    ] = None,
+    cosine: Annotated[
+        float, typer.Option(min=-1.0, max=1.0, help="of features from where on images count as the same")
+    ] = 0.9,
     classifier: Annotated[str, typer.Option(envvar="DERMAFLUX_CLASSIFIER", help="a name, or a folder")] = "nano",
 ) -> None:
     """Draw synthetic lesions into a folder: PNGs that carry their recipe, and manifest.csv.
@@ -111,6 +120,8 @@ def generate(
         raise InputError("Give only one of --caption, --plan and --from.")
     if (caption is not None or plan is not None) and (label or asked.specified()):
         raise InputError("Attributes are part of the caption or plan; leave the flags out.")
+    if features and apart_from is None:
+        raise InputError("--features judges how near an image is to a set; give that with --apart-from.")
     if balance and like is None:
         raise InputError("--balance names a column of the real set; give that with --from.")
     spec = find_model(model, lora)
@@ -139,8 +150,10 @@ def generate(
     _quiet()
     processes = PartialState(cpu=device == "cpu" or best_device() == "cpu")
     part = processes.process_index, processes.num_processes
-    screens = _screens(agree, lesions_only, apart_from, classifier)
+    judge = (features, cosine) if features else None
+    screens = _screens(agree, lesions_only, apart_from, judge, classifier)
     how = {"agree": agree, "lesions only": lesions_only, "distinct": distinct, "apart from": apart_from}
+    how |= {"features": f"{features}, cosine {cosine:g}" if features else None}
     how |= {"classifier": classifier if lesions_only or agree is not None else None}
     told = {name: str(value) for name, value in how.items() if value not in (None, False)}
     generator = Generator.from_spec(spec, _device(device, processes), memory, compiled)
@@ -173,10 +186,17 @@ def _device(name: str, processes: "PartialState") -> str | None:
     return name
 
 
-def _screens(agree: float | None, lesions_only: bool, apart_from: Path | None, classifier: str) -> "list[Screen]":
+def _screens(
+    agree: float | None,
+    lesions_only: bool,
+    apart_from: Path | None,
+    features: tuple[str, float] | None,
+    classifier: str,
+) -> "list[Screen]":
     from dermaflux import screening
     from dermaflux.classifier import Classifier
     from dermaflux.data import manifest
+    from dermaflux.data.features import load
     from dermaflux.data.pixels import open_rgb
 
     if agree is not None and not 0 <= agree <= 1:
@@ -188,7 +208,11 @@ def _screens(agree: float | None, lesions_only: bool, apart_from: Path | None, c
     if agree is not None:
         screens.append(screening.Agreement(judge, agree))
     if apart_from:
-        screens.append(screening.Apart(map(open_rgb, manifest.read(apart_from))))
+        rows = manifest.read(apart_from)
+        screens.append(screening.Apart(map(open_rgb, rows)))
+        if features and rows:
+            name, least = features
+            screens.append(screening.Away(load(name, best_device()), map(open_rgb, rows), least))
     return screens
 
 
@@ -213,11 +237,11 @@ def _labels(label: str | None, diagnosis: str | None) -> tuple[str, ...]:
 
 
 def _remark(spec: ModelSpec, orders: "Sequence[Order]") -> None:
-    """Say which of the attributes asked for the model was not trained on."""
+    """Say which of the attributes asked for the model was not trained on, if that is known of it."""
     asked = {name for order in orders for name in order.attributes.specified()}
     unheard = sorted(asked - spec.honours)
     unheard += sorted({order.attributes.diagnosis for order in orders} - {None} - spec.diagnoses)
-    if unheard:
+    if unheard and spec.documented:
         typer.echo(f"{spec.title} was not trained on: {', '.join(unheard)}. It is in the caption only.", err=True)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from dermaflux.cli_options import Others, one_of, set_options
-from dermaflux.errors import DataError, InputError
+from dermaflux.errors import InputError
 
 train = typer.Typer(help="Train a model of this repository; an interrupted run continues.", no_args_is_help=True)
 
@@ -230,14 +230,11 @@ def classifier(
 
 
 def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, real, out: Path, options) -> None:
-    from dermaflux.data.curate import each_once, subset
+    from dermaflux.data.curate import each_once, rows_of, subset
     from dermaflux.data.manifest import read
     from dermaflux.training.finetune import finetune
 
-    rows, tried = [row for path in manifests for row in read(path, "train")], read(val, "val")
-    for some, path, split in ((rows, manifests[0], "train"), (tried, val, "val")):
-        if not some:
-            raise DataError(f"{path} has no rows of the split “{split}”.")
+    rows, tried = rows_of(manifests, "train"), rows_of([val], "val")
     drawn = [replace(row, values=row.values | {"source": "synthetic"}) for path in synthetic for row in read(path)]
     each_once([*rows, *drawn, *tried])
     learned = rows if real is None else subset(rows, real, options.seed)

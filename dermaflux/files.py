@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -59,23 +59,35 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 
 
 class Busy(InputError):
-    """Another process works in a folder."""
+    """Another process works in a folder, or at a file."""
+
+
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises Busy if one is in it,
+    OSError, with its name, if it cannot be written to."""
+    folder.mkdir(parents=True, exist_ok=True)
+    busy = Busy(f"Another process works in {folder}. Wait for it, or give another folder.")
+    return _alone(folder / LOCK, folder, busy)
+
+
+def alone_at(path: Path) -> AbstractContextManager[None]:
+    """Keep others from writing the file `path` who ask by this too. Raises Busy if one does, OSError, with its name, if
+    its folder cannot be written to."""
+    busy = Busy(f"Another process writes {path}. Wait for it, or give another name.")
+    return _alone(path.with_name(f".{path.name}{LOCK}"), path, busy)
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Make `folder`, if it is not there, and keep others out of it who ask by this too. Raises Busy if one is in it,
-    OSError, with its name, if it cannot be written to."""
+def _alone(lock: Path, named: Path, busy: Busy) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(lock, timeout=0)
     try:
         lock.acquire()
     except Timeout:
-        raise Busy(f"Another process works in {folder}. Wait for it, or give another folder.") from None
+        raise busy from None
     except OSError as error:
-        error.filename = str(folder)
+        error.filename = str(named)
         raise
     try:
         yield

@@ -56,7 +56,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known before they are there, as they are for models to download; noises: the
-    ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one.
+    ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one;
+    documented: whether what it was trained on is known.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ModelSpec:
     weights: Weights | None = None
     noises: tuple[str, ...] = NOISES[:1]
     gated: bool = False
+    documented: bool = True
 
 
 NANO = ASSETS / "nano"
@@ -206,6 +208,7 @@ def _of_pipeline(folder: Path) -> ModelSpec:
         max_sequence_length=length,
         honours=frozenset(),
         diagnoses=frozenset(),
+        documented=False,
         tiny_decoder=TAEF1 if FLUX1_LATENTS.items() <= vae.items() else None,
     )
 

@@ -144,7 +144,7 @@ def _run(stages: Sequence[Stage], work: Path, processes: int) -> Iterator[Stage]
             continue
         yield stage
         shared = several if " ".join(stage.command).startswith(SHARED) else ()
-        status = _call((sys.executable, *shared, "-m", "dermaflux", *stage.command), work / LOG)
+        status = _call((sys.executable, *shared, "-m", "dermaflux", "--end-with-input", *stage.command), work / LOG)
         if status:
             raise StageFailed(
                 f"The stage “{stage.name}” ended with status {status}; its output is in {work / LOG}. The same command "
@@ -164,9 +164,10 @@ def _done(path: Path) -> dict[str, list[str]]:
 
 def _call(command: Sequence[str], log: Path) -> int:
     """Run `command` with its output shown and added to `log`; its exit status. Where that is shown at a terminal, the
-    command has one too, so that it shows its progress."""
+    command has one too, so that it shows its progress. Its input ends with this process, even if that is killed."""
     reading, writing = _terminal() if sys.stdout.isatty() else os.pipe()
-    with log.open("ab") as kept, subprocess.Popen(command, stdout=writing, stderr=writing) as process:
+    streams = dict(stdin=subprocess.PIPE, stdout=writing, stderr=writing)
+    with log.open("ab") as kept, subprocess.Popen(command, **streams) as process:
         os.close(writing)
         kept.write(f"\n$ {shlex.join(command)}\n".encode())
         try:

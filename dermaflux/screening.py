@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from PIL import Image
+from sklearn.preprocessing import normalize
 
 from dermaflux.classifier import Classifier
 from dermaflux.data.check import BITS, Hashes, perceptual_hash
+from dermaflux.data.features import Backbone, Features
 from dermaflux.lesion import LesionAttributes
 
 VIEWS = (None, *Image.Transpose)
@@ -46,6 +48,18 @@ class Gate:
     def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
         seen = self.classifier.predict([image])[0]
         return "" if seen.lesion_like else f"The gate takes it for no lesion: its distance is {seen.distance:.0f}."
+
+
+class Away:
+    """Refuses an image whose features lie nearer to those of an image of a set than a cosine of `least` allows."""
+
+    def __init__(self, features: Features | Backbone, images: Iterable[Image.Image], least: float):
+        self.features, self.least = features, least
+        self.known = normalize(features.of(images))  # (N, F)
+
+    def refusal(self, image: Image.Image, asked: LesionAttributes) -> str:
+        nearest = float((self.known @ normalize(self.features.of([image]))[0]).max())
+        return "" if nearest < self.least else f"Its features are those of an image known before: cosine {nearest:.3f}."
 
 
 class Apart:

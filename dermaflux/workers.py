@@ -1,4 +1,4 @@
-"""Processes for work on images, that end when the process that began them does, even if it is killed."""
+"""Processes that end when the one that began them does, even if it is killed."""
 
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +14,17 @@ def pool_of(count: int | None = None) -> ProcessPoolExecutor:
 def end_with_parent() -> None:
     """Let this process end as soon as the one that began it has; a killed one does not tell its own to."""
     Thread(target=_await_end, args=(parent_process(),), daemon=True).start()
+
+
+def end_with_input() -> None:
+    """Let this process end as soon as its standard input does, which brings nothing and ends with who holds it."""
+    Thread(target=_await_input, daemon=True).start()
+
+
+def _await_input() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
 
 
 def _await_end(parent) -> None:

@@ -70,7 +70,7 @@ def test_decoded_images_are_kept_for_the_next_cell_as_far_as_the_limit_goes(tmp_
     some = rows("real", 3)
     some = [replace(row, path=tmp_path / row.path) for row in some]
     for i, row in enumerate(some):
-        Image.new("RGB", (8, 8), (i, 0, 0)).save(row.path)
+        Image.new("RGB", (16, 16), (i, 0, 0)).save(row.path)
     shelf = Shelf(limit=2 * 3 * 4 * 4)
     first = shelf.read(some, 4)
     assert torch.equal(first, read_pixels(some, 4))
@@ -166,7 +166,7 @@ def test_what_the_generator_saw_is_checked_or_said_to_be_unknown(folders):
     assert done.exit_code == 0 and "Without --seen" not in done.stderr
     seen.write_text("\n".join(line.replace("train", "val") for line in lines))
     done = command(folders, "--seen", seen)
-    assert done.exit_code == 2 and "has no rows of the split train" in done.stderr
+    assert done.exit_code == 2 and "has no rows of the split “train”" in done.stderr
 
 
 def test_the_command_runs_resumes_and_writes_table_and_figure(tmp_path):
@@ -257,6 +257,12 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
     with alone_in(out / table[0].name):
         assert [one["seed"] for one in augmentation.run(table, sets, out, few, part=(1, 2))] == [1]
     assert [one["seed"] for one in augmentation.run(table, sets, out, few)] == [0, 1]
+
+
+def test_a_probe_learns_of_both_classes_however_few_the_images(seeds=20):
+    learned = probe.Labelled(np.eye(3), np.array([True, False, False]))
+    for seed in range(seeds):
+        assert np.isfinite(probe.log_odds(learned, np.eye(3), seed)).all()
 
 
 def test_a_probe_learns_from_a_resample_that_its_seed_draws():

@@ -109,7 +109,7 @@ def test_the_trained_model_has_latents_and_images_of_its_config(trained, pixels)
 
 
 def test_training_brings_every_piece_nearer_to_the_teacher(pixels, teacher, tmp_path):
-    options = replace(OPTIONS, steps=0, detail_steps=0, pieces_steps=40, pieces_rate=3e-3, ema=0.5)
+    options = replace(OPTIONS, steps=1, detail_steps=0, pieces_steps=40, pieces_rate=3e-3, ema=0.5)
     fresh = AutoencoderTiny(**CONFIG)
     learned = autoencoder.train(pixels, teacher, tmp_path, options)
     before, after = (errors(model, teacher, pixels[:8]) for model in (fresh, learned))

@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb
 
 VERBS = {
     "data split": ["data", "split", "{}"],
@@ -103,7 +104,7 @@ def test_images_that_cannot_be_read_are_named_by_line_and_the_rest_is_captioned(
     ("name", "said"),
     [
         ("cut.png", "line 8: cut.png cannot be read as an image: "),
-        ("text.png", "line 8: text.png cannot be read as an image: it is none"),
+        ("text.png", "line 8: text.png cannot be read as an image: This looks like a text file, not an image"),
         ("gone.png", "line 8: gone.png: there is no such file"),
     ],
 )
@@ -121,6 +122,22 @@ def test_training_and_evaluation_stop_at_an_image_that_cannot_be_read(verb, name
     else:
         done = run(verb, spoilt)
     assert done.exit_code == 2 and f"{spoilt}, {said}" in done.stderr
+
+
+def test_an_image_is_learned_from_as_the_page_shows_it(tmp_path):
+    """Turned as its EXIF block says, transparency white, 16 bits of grey brought to 8."""
+    left = np.zeros((40, 60, 3), np.uint8)
+    left[:, :20] = 250
+    turned, exif = Image.fromarray(left), Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    Image.new("RGBA", (40, 40), (10, 20, 30, 0)).save(tmp_path / "clear.png")
+    Image.fromarray(np.full((40, 40), 32768, np.uint16)).save(tmp_path / "deep.png")
+    names = ("turned.png", "clear.png", "deep.png")
+    (tmp_path / "m.csv").write_text("file,label\n" + "".join(f"{name},benign\n" for name in names))
+    seen = [np.asarray(open_rgb(row)) for row in manifest.read(tmp_path / "m.csv")]
+    assert seen[0].shape == (60, 40, 3) and seen[0][:20].min() > 240 and seen[0][20:].max() < 10
+    assert (seen[1] == 255).all() and (seen[2] == 128).all()
 
 
 def test_a_class_that_a_split_lacks_is_said_by_check_and_split(images, tmp_path):

@@ -1,6 +1,7 @@
 """Captioning a manifest: resumed, checked, compared; Llama 3.2 with random weights."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from dermaflux import phantom
 from dermaflux.caption import parse
 from dermaflux.cli import app
 from dermaflux.data import captioning, manifest
-from dermaflux.errors import DataError
+from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import captions
 from dermaflux.lesion import LesionAttributes
 
@@ -96,7 +97,40 @@ def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_shor
     list(captioning.run(images, watched, out))
     assert asked == [0, 1, *range(2 if cut == 0 else 1, 4)]
     list(captioning.run(images, plain, images.with_name("whole.csv")))
-    assert captioned(out) == captioned(images.with_name("whole.csv")) and not kept.exists()
+    assert captioned(out) == captioned(images.with_name("whole.csv")) and kept.exists()  # for the one that is no image
+
+
+def test_after_a_failure_only_what_failed_or_changed_is_captioned_anew(images):
+    """Of the five the last is no image."""
+    out, asked = images.with_name("out.csv"), []
+    plain = captioning.of_appearance()
+
+    def noted(pictures, rows, places):
+        asked.extend(places)
+        return plain.caption(pictures, rows, places)
+
+    watched = captioning.Captioner(plain.name, noted)
+    list(captioning.run(images, watched, out))
+    shutil.copy(images.with_name("0.png"), images.with_name("4.png"))
+    shutil.copy(images.with_name("2.png"), images.with_name("1.png"))
+    given = [row | ({"label": "malignant"} if row["file"] == "0.png" else {}) for row in captioned(images)]
+    manifest.write(images, given)
+    list(captioning.run(images, watched, out))
+    assert asked == [0, 1, 2, 3, 0, 1, 4]
+    assert all(row["caption"] for row in captioned(out)) and not out.with_suffix(".csv.part").exists()
+    list(captioning.run(images, plain, images.with_name("whole.csv")))
+    assert captioned(out) == captioned(images.with_name("whole.csv"))
+
+
+def test_two_runs_do_not_write_one_manifest(images):
+    out, plain = images.with_name("out.csv"), captioning.of_appearance()
+    first = captioning.run(images, plain, out)
+    next(first)
+    with pytest.raises(InputError, match=r"Another process writes .*out\.csv\. Wait for it"):
+        next(captioning.run(images, plain, out))
+    next(captioning.run(images, plain, images.with_name("other.csv")))
+    list(first)
+    assert len(captioned(out)) == 5
 
 
 def test_another_captioner_does_not_take_over_what_one_left_unfinished(images):

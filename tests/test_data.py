@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from dermaflux.cli import app
 from dermaflux.data import manifest
-from dermaflux.data.prepare import Prepared, find_site, prepare
+from dermaflux.data.prepare import Prepared, prepare
 from dermaflux.data.registry import SOURCES
 from dermaflux.errors import DataError
-from dermaflux.lesion import DIAGNOSES, SITES
+from dermaflux.lesion import DIAGNOSES
 
 
 def run(*arguments: object):
@@ -148,7 +148,7 @@ def test_milk10k_diagnoses_of_lesions_with_two_images_each(tmp_path):
         "ISIC_2.jpg": ("malignant", "melanoma"),
         "ISIC_3.jpg": ("benign", "nevus"),
     }
-    assert [row["skin_tone"] for row in found.rows] == ["3", "3", "4"]
+    assert [row["skin_tone"] for row in found.rows] == ["MILK10k class 3"] * 2 + ["MILK10k class 4"]
 
 
 @pytest.mark.parametrize("name", ["hiba", "derm12345"])
@@ -178,7 +178,8 @@ def test_pad_ufes_20_names_with_an_ending_and_the_misspelt_skin_type(tmp_path):
     )
     found = prepare(SOURCES["pad-ufes-20"], folder, folder)
     (row,) = found.rows
-    assert (row["diagnosis"], row["site"], row["skin_tone"]) == ("basal cell carcinoma", "head and neck", "3.0")
+    assert (row["diagnosis"], row["site"]) == ("basal cell carcinoma", "head and neck")
+    assert (row["sex"], row["skin_tone"]) == ("female", "Fitzpatrick III")
     assert found.left_out == {"doubtful diagnosis “ACK”": 1, "a file that no table names": 1}
 
 
@@ -192,7 +193,10 @@ def test_ddi_with_an_unnamed_first_column(tmp_path):
         1,2,000002.png,12,False,nevus""",
     )
     found = prepare(SOURCES["ddi"], folder, folder)
-    assert [(row["label"], row["skin_tone"]) for row in found.rows] == [("malignant", "56"), ("benign", "12")]
+    assert [(row["label"], row["skin_tone"]) for row in found.rows] == [
+        ("malignant", "Fitzpatrick V-VI"),
+        ("benign", "Fitzpatrick I-II"),
+    ]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -222,18 +226,25 @@ def test_a_missing_table_or_column_and_an_unknown_diagnosis_are_named(tmp_path):
     assert prepare(SOURCES["ham10000"], folder, folder).left_out == {"unknown diagnosis “wart”": 1}
 
 
-@pytest.mark.parametrize("text", ["anterior torso", "head/neck", "UPPER EXTREMITY", "Foot", "oral/genital", "", "nail"])
-def test_places_on_the_body_are_sites_or_nothing(text):
-    assert find_site(text) in ("", *SITES)
-    assert (find_site(text) == "") == (text in ("", "nail"))
-
-
 def test_prepare_writes_a_manifest_that_reads_and_says_what_it_left_out(tmp_path):
     made(tmp_path / "set", "melanoma/1.jpg naevus/2.jpg stray.jpg")
     result = run("prepare", "med-node", "--images", tmp_path / "set", "--out", tmp_path / "manifest.csv")
     assert result.exit_code == 0 and "2 images: 1 benign, 1 malignant." in result.stdout
     assert "1 left out" in result.stdout and "stray.jpg" in result.stdout
     assert {row.path.name for row in manifest.read(tmp_path / "manifest.csv")} == {"1.jpg", "2.jpg"}
+
+
+def test_prepare_again_keeps_captions_and_splits_of_images_that_are_still_there(tmp_path):
+    folder = made(tmp_path, "melanoma/1.jpg naevus/2.jpg naevus/3.jpg")
+    out = folder / "manifest.csv"
+    run("prepare", "med-node", "--images", folder)
+    mine = {"caption": "A lesion.", "split": "val", "left_out": "yes"}
+    manifest.write(out, [row.values | mine | {"label": "wrong"} for row in manifest.read(out)])
+    (folder / "naevus" / "3.jpg").unlink()
+    assert run("prepare", "med-node", "--images", folder).exit_code == 0
+    rows = manifest.read(out, left_out=True)
+    assert [(row.path.name, row.label) for row in rows] == [("1.jpg", "malignant"), ("2.jpg", "benign")]
+    assert all(mine.items() <= row.values.items() for row in rows)
 
 
 def test_prepare_refuses_a_manifest_beside_its_images_and_an_empty_one(tmp_path):

@@ -1,5 +1,6 @@
 """Fine-tuning of any timm network: on real and synthetic images, stopped on a validation set."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +21,7 @@ from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.saliency import explain
 from dermaflux.training import finetune as finetuning
 from dermaflux.training.finetune import FinetuneOptions, _Best, finetune
-from dermaflux.training.loop import update
+from dermaflux.training.loop import TrainingDiverged, update
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 QUICK = FinetuneOptions(
@@ -188,6 +189,17 @@ def test_images_that_are_given_twice_missing_splits_and_too_few_synthetic_ones_a
         given = ["train", "classifier", *arguments, "--arch", "resnet10t", "--out", tmp_path / "out"]
         done = CliRunner().invoke(app, [str(one) for one in given])
         assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()), done.stderr
+
+
+def test_answers_that_are_no_numbers_end_a_run(rows, tmp_path, monkeypatch):
+    def spoil(accelerator, loss, optimizer, schedule, parameters, average):
+        update(accelerator, loss, optimizer, schedule, parameters, average)
+        average.shadow_params = [torch.full_like(one, math.nan) for one in average.shadow_params]
+
+    monkeypatch.setattr(finetuning, "update", spoil)
+    with pytest.raises(TrainingDiverged, match="the loss is not a number"):
+        finetune(*parts(rows), tmp_path, QUICK)
+    assert not (tmp_path / "classifier").exists()
 
 
 def test_options_of_the_two_recipes_are_not_mixed(rows, tmp_path):

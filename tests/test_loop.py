@@ -66,6 +66,39 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_keeps_the_last_good_state(
     assert (kept / "step").read_text() == "10"
 
 
+def test_a_state_from_which_the_next_step_fails_is_not_kept_as_the_last_good_one(tmp_path):
+    with pytest.raises(TrainingDiverged, match=r"Step 10: .*The last good state, of 5 steps"):
+        fit(
+            Accelerator(cpu=True),
+            lambda i: {"loss": float("nan") if i == 10 else 1.0},
+            steps=20,
+            out=tmp_path,
+            save_every=5,
+        )
+    assert (tmp_path / "checkpoint" / "step").read_text() == "5" and not (tmp_path / "checkpoint.old").exists()
+    with pytest.raises(TrainingDiverged, match=r"Step 5: .*The last good state, of 5 steps"):  # the only one stays
+        fit(Accelerator(cpu=True), lambda i: {"loss": float("nan")}, steps=20, out=tmp_path, save_every=5)
+    assert (tmp_path / "checkpoint" / "step").read_text() == "5"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (dict(steps=0), "steps must be at least 1, not 0"),
+        (dict(save_every=0), "save_every must be at least 1, not 0"),
+        (dict(accumulate=-1), "accumulate must be at least 1, not -1"),
+        (dict(learning_rate=float("nan")), "learning_rate must be a number, not nan"),
+        (dict(learning_rate=-0.1), "learning_rate must be above 0, not -0.1"),
+        (dict(away=float("inf")), "away must be a number, not inf"),
+        (dict(caption_dropout=1.5), "caption_dropout must be from 0 to 1, not 1.5"),
+        (dict(precision="foo"), "precision must be one of no, bf16, fp16, not “foo”"),
+    ],
+)
+def test_an_option_by_which_no_run_can_be_made_is_named(values, sentence):
+    with pytest.raises(InputError, match=sentence):
+        FlowOptions(**values)
+
+
 def test_a_run_is_gone_on_with_only_by_what_it_was_made_of(tmp_path):
     options = FlowOptions(batch=4, steps=6)
     run = lambda options, **more: fit(
@@ -108,6 +141,22 @@ def test_a_state_that_cannot_be_written_ends_the_run_and_keeps_the_one_before(tm
     assert (tmp_path / "checkpoint" / "step").read_text() == "5" and not (tmp_path / "checkpoint.part").exists()
     fit(accelerator, step, steps=20, out=tmp_path, save_every=5)
     assert done == [*range(10), *range(5, 20)]
+
+
+def test_a_step_that_spoils_the_weights_ends_the_run_before_they_are_saved(tmp_path):
+    accelerator = Accelerator(cpu=True)
+    model = torch.nn.Linear(2, 1)
+    model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), 1e38))
+    schedule = accelerator.prepare(torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0))
+
+    def step(i: int) -> dict[str, float]:
+        loss = model(torch.ones(8, 2)).square().mean()
+        update(accelerator, loss, optimizer, schedule, list(model.parameters()))
+        return {"loss": float(loss.detach())}
+
+    with pytest.raises(TrainingDiverged, match=r"Step 0: the weights are no longer numbers. No state was saved"):
+        fit(accelerator, step, steps=20, out=tmp_path, save_every=1)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_a_gradient_that_is_not_a_number_ends_the_run_before_it_spoils_the_weights(tmp_path):

@@ -1,13 +1,16 @@
 """Realism: known sets of features score as they must; images and manifests are read by label and split."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from sample_recipes import RECIPE
+from typer.testing import CliRunner
 
 from dermaflux import phantom
+from dermaflux.cli import app
 from dermaflux.data.features import Features
 from dermaflux.errors import DataError, ModelUnavailable
 from dermaflux.evaluation import realism, steps, usefulness
@@ -134,6 +137,28 @@ def test_too_few_images_are_refused_in_a_sentence(folders, tmp_path):
         realism.compare(*folders, Thumbnails(), every=True)
     with pytest.raises(DataError, match="14 images; 16 are needed"):
         realism.save_nearest(*folders, Thumbnails(), tmp_path / "sheet.png")
+
+
+def test_measures_of_no_images_or_of_one_class_are_refused_in_a_sentence(folders, tmp_path):
+    real, drawn = folders
+    lines = real.read_text().splitlines()
+    bare, one = real.with_name("bare.csv"), real.with_name("one.csv")
+    bare.write_text("\n".join(line.replace("train", "learn").replace("val", "tune") for line in lines))
+    one.write_text("\n".join(line.replace("malignant", "benign") for line in lines))
+    (tmp_path / "empty").mkdir()
+    out, nano = str(tmp_path / "out.png"), ["--features", "nano"]
+    for arguments, sentence in (
+        (["usefulness", bare, drawn, *nano], "Of the 0 train images in"),
+        (["usefulness", one, drawn, *nano], "none is malignant; a classifier needs both"),
+        (["nearest", bare, drawn, *nano, "--out", out], "has no rows of the split “train”"),
+        (["outlines", bare, "--out", out], "has no rows of the split “val”"),
+        (["autoencoder", bare], "has no rows of the split “val”"),
+        (["classifier", bare], "has no rows of the split “val”"),
+        (["concordance", tmp_path / "empty"], "holds no PNG"),
+    ):
+        done = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+        assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()), (arguments, done.output)
+    assert not Path(out).exists()
 
 
 def test_a_file_that_is_no_network_is_refused_in_a_sentence(tmp_path):

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import tiny_classifier
 import typer
@@ -175,3 +177,28 @@ def test_a_plan_that_is_killed_goes_on_and_leaves_no_stage_running(given):
     assert process.wait(20) != 0
     assert process.stdout.read() == ""  # at its end: nothing else holds the pipe
     assert [stage.name for stage in run(plan(FEW, given), given["work"])] == ["caption"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_plan_that_is_killed_at_once_takes_its_stage_with_it(processes, given, tmp_path):
+    """Though it has no time to tell it; a stage shared by two processes too."""
+    stage = "draw: generate --label benign --count 10000 --device cpu --out {work}/drawn"
+    running = (
+        "import sys; from pathlib import Path; from dermaflux import reproduce\n"
+        "work = Path(sys.argv[1])\n"
+        "for stage in reproduce.run(reproduce.plan(sys.argv[2], {'work': work}), work, int(sys.argv[3])): pass\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", running, str(given["work"]), stage, str(processes)])
+    wait_for(lambda: len(list((given["work"] / "drawn").glob("*.png"))) > 1)
+    begun = psutil.Process(process.pid).children(recursive=True)
+    assert len(begun) >= processes
+    process.kill()
+    process.wait()
+    wait_for(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in begun))
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

@@ -8,10 +8,12 @@ import pytest
 import tiny
 import tiny_classifier
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 from dermaflux import ordering, phantom, screening, synthesis
 from dermaflux.classifier import Classifier
-from dermaflux.data import manifest
+from dermaflux.cli import app
+from dermaflux.data import features, manifest
 from dermaflux.errors import InputError
 from dermaflux.images import read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes
@@ -163,6 +165,26 @@ def test_images_that_look_alike_are_refused_but_others_are_not():
         assert "known before" in screen.refusal(copy, BENIGN)
     known = screening.Apart([other])
     assert known.refusal(other, BENIGN) and not known.refusal(first, BENIGN)
+
+
+def test_an_image_near_to_a_known_one_in_features_is_refused_though_its_hash_differs():
+    first, other = (Image.fromarray(phantom.draw(phantom.random_attributes(seed), seed).image) for seed in (1, 2))
+    moved = ImageOps.expand(first.crop((24, 24, 256, 256)), (0, 0, 24, 24), first.getpixel((250, 250)))
+    away = screening.Away(features.load("nano"), [first], 0.9)
+    assert not screening.Apart([first]).refusal(moved, BENIGN)
+    assert "features are those of an image known before: cosine 0.9" in away.refusal(moved, BENIGN)
+    assert "cosine 1.000" in away.refusal(first, BENIGN) and not away.refusal(other, BENIGN)
+
+
+def test_the_nearest_training_image_is_judged_on_the_command_line(tmp_path):
+    known = tiny_classifier.write_manifest(tmp_path, [{"label": label} for label in LABELS])
+    drawn = ["generate", "--label", "benign", "--count", "2", "--steps", "2", "--features", "nano"]
+    done = CliRunner().invoke(app, [*drawn, "--out", str(tmp_path / "a")])
+    assert done.exit_code == 2 and "give that with --apart-from" in done.stderr
+    given = [*drawn, "--apart-from", str(known), "--cosine", "-1", "--out", str(tmp_path / "b")]
+    done = CliRunner().invoke(app, given)
+    reasons = (tmp_path / "b" / "rejected" / "reasons.csv").read_text()
+    assert done.exit_code == 0 and reasons.count("features are those of an image known before: cosine") == 2
 
 
 def test_the_classifier_must_agree_with_the_label_asked_for(trained):

@@ -1,7 +1,9 @@
 """Caption a manifest: row by row, checked, each with its captioner's name; what is done outlives an interruption."""
 
 import csv
+import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.files import alone_at
 from dermaflux.images import open_untrusted
 
 
@@ -62,30 +65,38 @@ def run(
     its way, if anything.
 
     Rows that are left out stay as they are, and if `out` is the manifest those of other splits too. What is done is
-    kept beside `out`, in a file that ends in .part, from which the same captioner goes on. Raises DataError for a
-    manifest that cannot be read.
+    kept beside `out`, in a file that ends in .part, from which the same captioner goes on; it stays until every row has
+    its caption. Raises DataError for a manifest that cannot be read, Busy if another process captions into `out`.
     """
+    with alone_at(out):
+        yield from _run(path, captioner, out, split)
+
+
+def _run(
+    path: Path, captioner: Captioner, out: Path, split: str | None
+) -> Iterator[tuple[manifest.Row, DermaFluxError | None]]:
     whole, kept = manifest.read(path, left_out=True), out.with_suffix(f"{out.suffix}.part")
     of_split = [row for row in whole if split is None or row.split == split]
     rows = [row for row in of_split if row.values.get(manifest.LEFT_OUT) != "yes"]
-    done = _done(kept, captioner.name)
+    done, keys = _done(kept, captioner.name), {row.path: _key(row) for row in rows}
     with kept.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         for first in range(0, len(rows), captioner.batch):
             some = list(enumerate(rows[first : first + captioner.batch], first))
-            todo = [(place, row) for place, row in some if row.values["file"] not in done]
+            todo = [(place, row) for place, row in some if keys[row.path] not in done]
             for row, text, faults, error in _captioned(captioner, todo):
                 if error is None:
-                    writer.writerow((captioner.name, row.values["file"], text, " ".join(faults)))
+                    writer.writerow((captioner.name, keys[row.path], text, " ".join(faults)))
                     stream.flush()
-                    done[row.values["file"]] = text, " ".join(faults)
+                    done[keys[row.path]] = text, " ".join(faults)
                 yield row, error
             yield from ((row, None) for place, row in some if (place, row) not in todo)
     for row in rows:
-        text, faults = done.get(row.values["file"], ("", ""))
+        text, faults = done.get(keys[row.path], ("", ""))
         row.values.update(caption=text, captioner=captioner.name if text else "", caption_faults=faults)
     manifest.write(out, [row.values for row in (whole if out.resolve() == path.resolve() else of_split)])
-    kept.unlink()
+    if all(key in done for key in keys.values()):
+        kept.unlink()
 
 
 def _captioned(captioner: Captioner, todo: Sequence[tuple[int, manifest.Row]]):
@@ -108,12 +119,20 @@ def _captioned(captioner: Captioner, todo: Sequence[tuple[int, manifest.Row]]):
         yield row, text, faults, None
 
 
+def _key(row: manifest.Row) -> str:
+    """What stands for a row and its image as they are, captions apart."""
+    values = {name: value for name, value in row.values.items() if not name.startswith("caption")}
+    there = row.path.stat() if row.path.exists() else None
+    as_it_is = [values, there and (there.st_size, there.st_mtime_ns)]
+    return hashlib.sha256(json.dumps(as_it_is, sort_keys=True).encode()).hexdigest()[:24]
+
+
 def _done(kept: Path, name: str) -> dict[str, tuple[str, str]]:
-    """Captions and faults by file that `name` has written to `kept`; a line cut short is cut off."""
+    """Captions and faults by `_key` that `name` has written to `kept`; a line cut short is cut off."""
     if not kept.exists():
         return {}
     data = kept.read_bytes()
     whole = data[: data.rfind(b"\n") + 1]
     kept.write_bytes(whole)
     lines = csv.reader(io.StringIO(whole.decode("utf-8"), newline=""))
-    return {file: (text, faults) for by, file, text, faults in lines if by == name}
+    return {key: (text, faults) for by, key, text, faults in lines if by == name}

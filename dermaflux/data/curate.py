@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -24,19 +25,18 @@ def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
 
     Raises DataError if an image does not lie in that folder, or has another label in another manifest.
     """
-    root, seen, first = out.parent.resolve(), {}, {}
+    root, seen = out.parent.resolve(), {}
     for path in paths:
         for row in manifest.read(path, left_out=True):
             image = row.path.resolve()
             if not image.is_relative_to(root):
                 raise DataError(f"{image} does not lie in {root}, from where the rows of {out.name} would name it.")
-            before = first.setdefault(image, row)
+            before, values = seen.setdefault(image, (row, row.values | {"file": image.relative_to(root).as_posix()}))
             if before.label != row.label:
                 raise DataError(f"{row.place}: it is {row.label} here and {before.label} in {before.place}.")
-            values = seen.setdefault(image, row.values | {"file": image.relative_to(root).as_posix()})
             if row.values.get(manifest.LEFT_OUT) == "yes":
                 values[manifest.LEFT_OUT] = "yes"
-    return list(seen.values())
+    return [values for _, values in seen.values()]
 
 
 def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]:
@@ -54,7 +54,8 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
         raise DataError(
             f"{len(rows)} images of {len(set(groups))} patients or lesions are too few to be split in {len(shares)}."
         )
-    folds = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups)
+    with catch_warnings(action="ignore", category=UserWarning):  # of a class with less images than folds
+        folds = list(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(labels, labels, groups))
     found, wanted = np.empty(len(rows), object), {name: share * len(rows) for name, share in shares.items()}
     for _, chosen in folds:
         name = max(wanted, key=wanted.get)  # the one that lacks most
@@ -69,6 +70,16 @@ def each_once(rows: Sequence[Row]) -> None:
     for row in rows:
         if (before := first.setdefault(row.path.resolve(), row)) is not row:
             raise DataError(f"{row.place}: this image is in {before.place} too. Leave one of them.")
+
+
+def rows_of(paths: Sequence[Path], split: str, needed: bool = True) -> list[Row]:
+    """The rows of one split of all manifests. Raises DataError if an image is in two of them, or there are no rows
+    although they are `needed`."""
+    rows = [row for path in paths for row in manifest.read(path, split)]
+    if needed and not rows:
+        raise DataError(f"{', '.join(map(str, paths))} has no rows of the split “{split}”.")
+    each_once(rows)
+    return rows
 
 
 def subset(rows: Sequence[Row], count: int, seed: int) -> list[Row]:

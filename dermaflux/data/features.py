@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from warnings import catch_warnings
 
 import numpy as np
 import timm
@@ -90,7 +91,8 @@ class Features:
         except ImportError:
             raise ModelUnavailable("This needs a package more: pip install ai-edge-litert.") from None
         try:
-            self.net = Interpreter(str(path), num_threads=2, experimental_preserve_all_tensors=True)
+            with catch_warnings(action="ignore", category=UserWarning):  # that keeping all tensors takes memory
+                self.net = Interpreter(str(path), num_threads=2, experimental_preserve_all_tensors=True)
             self.net.allocate_tensors()
             self.input = self.net.get_input_details()[0]
             by_shape = {tuple(one["shape"]): one for one in self.net.get_tensor_details()}

@@ -4,24 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from tqdm import tqdm
 
 from dermaflux.data import manifest
-from dermaflux.errors import DataError, first_line
+from dermaflux.errors import DataError, InputError
+from dermaflux.images import open_untrusted
 
 
 def open_rgb(row: manifest.Row) -> Image.Image:
-    """The image of a manifest's row. Raises DataError, naming manifest, line and file."""
+    """The image of a manifest's row, as the page sees it: see `images.open_untrusted`. Raises DataError, naming
+    manifest, line and file."""
+    if not row.path.exists():
+        raise DataError(f"{row.place}: there is no such file.")
     try:
-        with Image.open(row.path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError as error:
-        raise DataError(f"{row.place}: there is no such file.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{row.place} cannot be read as an image: it is none, or is damaged at its start.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{row.place} cannot be read as an image: {first_line(error)}.") from error
+        return open_untrusted(row.path)
+    except InputError as error:
+        raise DataError(f"{row.place} cannot be read as an image: {error}") from error
 
 
 def read_pixels(rows: Sequence[manifest.Row], size: int) -> torch.Tensor:

@@ -5,10 +5,11 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from dermaflux.data import manifest
-from dermaflux.data.registry import ARCHIVE, Source
+from dermaflux.data.registry import ARCHIVE, FITZPATRICK, Source
 from dermaflux.errors import DataError
 from dermaflux.lesion import DIAGNOSES, SITES
 
@@ -24,6 +25,8 @@ _SITES = {
 }
 _NAMES = {**{name: name for name in DIAGNOSES}, "nevi": "nevus", "vascular": "vascular lesion"}
 LESION = "lesion_id"
+TYPES = ("I", "II", "III", "IV", "V", "VI")
+"""Of skin (Fitzpatrick, 1988)."""
 TRUE = ("1", "1.0", "true", "True")
 
 
@@ -83,7 +86,7 @@ def _of_folders(source: Source, folder: Path, images: list[Path], prepared: Prep
             prepared.leave_out("there twice", path.relative_to(folder).as_posix())
             continue
         seen.add((split, name, path.name))
-        yield path, _row(*source.folders[name]) | {"split": split}
+        yield path, _row(*source.folders[name]) | ({"split": split} if split else {})
 
 
 def _of_tables(source: Source, folder: Path, images: list[Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
@@ -107,8 +110,8 @@ def _of_tables(source: Source, folder: Path, images: list[Path], prepared: Prepa
             prepared.leave_out(f"doubtful diagnosis “{said}”", where)
             continue
         others = {own: values.get(theirs, "").strip() for own, theirs in source.columns.items()}
-        if "site" in others:
-            others["site"] = find_site(others["site"])
+        readers = {"site": find_site, "sex": find_sex, "skin_tone": partial(find_tone, scale=source.tones)}
+        others |= {own: find(others[own]) for own, find in readers.items() if own in others}
         diagnosis = diagnosis or find_diagnosis((values.get(name, "") for name in source.finer), label)
         yield path, _row(label, diagnosis) | others
     for path in sorted(set(by_stem.values()) - named):
@@ -186,6 +189,22 @@ def find_site(text: str) -> str:
     return found if found in SITES else ""
 
 
+def find_sex(text: str) -> str:
+    """“female” or “male” for an owner's way to write it, its own word for another; empty where it is not known."""
+    said = text.strip().lower()
+    return {"f": "female", "m": "male", "unk": "", "unknown": "", "nan": ""}.get(said, said)
+
+
+def find_tone(text: str, scale: str) -> str:
+    """A skin tone with the scale that it is on, such as “Fitzpatrick III” or, of two types that an owner did not part,
+    “Fitzpatrick V-VI”; empty where it is not known."""
+    said = text.strip().upper().removesuffix(".0")
+    if scale != FITZPATRICK:
+        return f"{scale} {said}" if said.isdigit() else ""
+    types = [dict(zip("123456", TYPES, strict=True)).get(digit, "") for digit in said] if said.isdigit() else [said]
+    return f"{scale} {'-'.join(types)}" if set(types) <= set(TYPES) else ""
+
+
 def _images(folder: Path) -> list[Path]:
     """The photographs in `folder`, in order."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGES]
@@ -198,7 +217,9 @@ def _stem(name: str) -> str:
 
 
 def write(prepared: Prepared, out: Path) -> None:
-    """Write the manifest. Raises DataError if nothing is left to write."""
+    """Write the manifest. What is there already keeps, of an image, its columns that are not the owner's, such as split
+    and caption. Raises DataError if nothing is left to write, or what is there is no manifest."""
     if not prepared.rows:
         raise DataError(f"Nothing is left to write. {' '.join(prepared.lines()[1:])}".strip())
-    manifest.write(out, prepared.rows)
+    before = {values["file"]: values for _, values in manifest.lines(out)} if out.exists() else {}
+    manifest.write(out, [before.get(row["file"], {}) | row for row in prepared.rows])

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BENIGN, MALIGNANT = "benign", "malignant"
+FITZPATRICK = "Fitzpatrick"
 Meaning = tuple[str | None, str | None]
 """Label, None where it is doubtful, and diagnosis in the vocabulary of `lesion.DIAGNOSES`, None where it has none."""
 
@@ -22,8 +23,8 @@ class Source:
     diagnosis: the column of diagnoses, or several that hold 1 for the one that is meant. meanings: what its values
     mean. finer: columns in which a diagnosis is named more closely, the closest first. columns: the manifest's columns
     and its own. folders: for a set without tables, what names of folders mean. left_out: columns with the values whose
-    rows are in doubt. isic: the numbers of its collections in the ISIC Archive, from where its metadata come in the
-    shape ARCHIVE. steps: how it is had where that is not possible from here.
+    rows are in doubt. tones: the scale of its skin tones. isic: the numbers of its collections in the ISIC Archive,
+    from where its metadata come in the shape ARCHIVE. steps: how it is had where that is not possible from here.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     finer: tuple[str, ...] = ()
     folders: Mapping[str, Meaning] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
+    tones: str = FITZPATRICK
     isic: tuple[int, ...] = ()
     steps: str = "Download it at its owner's page, accept the terms there, and unpack it whole into one folder."
 
@@ -181,6 +183,7 @@ SOURCES: Mapping[str, Source] = {
                 **{"source_id": "lesion_id", "age": "age_approx", "sex": "sex", "site": "site"},
                 **{"skin_tone": "skin_tone_class"},
             },
+            tones="MILK10k class",
         ),
         Source(
             "hiba",

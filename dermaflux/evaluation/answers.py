@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ from dermaflux.classifier import BATCH, Classifier
 from dermaflux.data import manifest
 from dermaflux.data.curate import groups_of
 from dermaflux.data.pixels import open_rgb
-from dermaflux.errors import DataError, InputError
+from dermaflux.errors import InputError
 from dermaflux.evaluation.scores import Answers
 from dermaflux.evaluation.zero_shot import ZeroShot
 
@@ -44,14 +43,6 @@ class Part:
     kind: str
     value: str
     chosen: np.ndarray
-
-
-def rows_of(path: Path, split: str) -> list[manifest.Row]:
-    """The rows of one split. Raises DataError if there are none."""
-    rows = manifest.read(path, split)
-    if not rows:
-        raise DataError(f"{path} has no images of the split “{split}”.")
-    return rows
 
 
 def ask(classifier: Classifier, rows: Sequence[manifest.Row]) -> Asked:

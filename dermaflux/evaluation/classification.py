@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from dermaflux import appearance, phantom, saliency
 from dermaflux.classifier import Classifier, create_model
+from dermaflux.data.curate import rows_of
 from dermaflux.errors import DataError
 from dermaflux.evaluation import answers, non_lesions, scores
 from dermaflux.evaluation.figures import Figure, auc, resampled
@@ -26,7 +27,7 @@ FIRST_PHANTOM = 6_000_000
 
 def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
     """What a classifier is worth on the real images of one split, and the share that the gate refuses."""
-    return of_asked(answers.ask(classifier, answers.rows_of(path, split)))
+    return of_asked(answers.ask(classifier, rows_of([path], split)))
 
 
 def of_asked(asked: answers.Asked) -> list[Figure]:

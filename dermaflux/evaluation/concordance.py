@@ -9,6 +9,7 @@ import numpy as np
 
 from dermaflux import background, phantom
 from dermaflux.appearance import Appearance, measure
+from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, f1, resampled, spearman, undefined
 from dermaflux.lesion import LesionAttributes
 
@@ -72,10 +73,13 @@ def of_images(wanted: Sequence[LesionAttributes], images: Iterable[np.ndarray]) 
 
 
 def drawn_folder(folder: Path) -> tuple[list[LesionAttributes], Iterator[np.ndarray]]:
-    """What the recipes of a folder's synthetic PNGs asked for, and their images. Raises InputError without a recipe."""
+    """What the recipes of a folder's synthetic PNGs asked for, and their images. Raises InputError without a
+    recipe, DataError if there are none."""
     from dermaflux.images import open_untrusted, read_provenance
 
     paths = sorted(folder.glob("*.png"))
+    if not paths:
+        raise DataError(f"{folder} holds no PNG.")
     return [read_provenance(path).attributes for path in paths], (np.asarray(open_untrusted(path)) for path in paths)
 
 

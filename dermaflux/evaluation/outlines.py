@@ -9,8 +9,8 @@ from PIL import Image
 
 from dermaflux import appearance
 from dermaflux.data import manifest
+from dermaflux.data.pixels import open_rgb
 from dermaflux.evaluation.figures import Figure, resampled
-from dermaflux.images import open_untrusted
 
 LINE, MISSING = (0, 255, 120), (255, 0, 0)
 
@@ -21,7 +21,7 @@ def save_outlines(rows: Sequence[manifest.Row], out: Path, columns: int = 12, si
     sheet = Image.new("RGB", (columns * side, -(-len(rows) // columns) * side))
     found = []
     for index, row in enumerate(rows):
-        rgb = np.asarray(open_untrusted(row.path))
+        rgb = np.asarray(open_rgb(row))
         mask = appearance.measure(rgb).mask
         found.append(bool(mask.any()))
         small = np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.LANCZOS)).copy()

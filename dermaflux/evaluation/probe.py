@@ -40,9 +40,12 @@ def malignant(rows: Sequence[Row]) -> np.ndarray:
 
 
 def log_odds(learned: Labelled, tried: np.ndarray, seed: int) -> np.ndarray:
-    """The log odds of malignant, (N,), that a regression trained on a resample of `learned` gives features (N, F)."""
-    n = len(learned.malignant)
-    sample = learned.chosen(np.random.default_rng(seed).integers(0, n, n))
+    """The log odds of malignant, (N,), that a regression trained on a resample of `learned` gives features (N, F).
+    `learned` must hold both classes."""
+    n, rng = len(learned.malignant), np.random.default_rng(seed)
+    sample = learned.chosen(rng.integers(0, n, n))
+    while sample.malignant.all() or not sample.malignant.any():  # of few images a resample may lack a class
+        sample = learned.chosen(rng.integers(0, n, n))
     model = make_pipeline(
         StandardScaler(), LogisticRegression(C=INVERSE_PENALTY, class_weight="balanced", max_iter=1000)
     )

@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics.pairwise import cosine_similarity
 
 from dermaflux.data import manifest
+from dermaflux.data.curate import rows_of
 from dermaflux.data.features import Backbone, Features
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError
@@ -77,11 +78,10 @@ def save_nearest(
 ) -> list[str]:
     """Write a sheet of `count` drawn images, each with its nearest training image at its right; gives the names and
     cosines of those in the same order."""
-    paths = sorted(drawn.glob("*.png"))
+    paths, rows = sorted(drawn.glob("*.png")), rows_of([real], "train")
     if len(paths) < count:
         raise DataError(f"{drawn} holds {len(paths)} images; {count} are needed.")
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]
-    rows = manifest.read(real, "train")
     near = cosine_similarity(
         features.of(open_untrusted(path) for path in paths), features.of(open_rgb(row) for row in rows)
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dermaflux.data import manifest
 from dermaflux.data.features import Features
+from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, auc, resampled
 from dermaflux.evaluation.probe import Labelled, log_odds
 
@@ -14,12 +15,18 @@ SEEDS = 5
 
 
 def compare(real: Path, drawn: Path, features: Features) -> list[Figure]:
-    """The figures for the folder `drawn` beside the manifest `real`, whose splits are train and val."""
-    sets = [
-        Labelled.of(rows, features)
-        for rows in (manifest.read(real, "train"), manifest.read(drawn / "manifest.csv"), manifest.read(real, "val"))
-    ]
-    return of_sets(*sets)
+    """The figures for the folder `drawn` beside the manifest `real`, whose splits are train and val. Raises DataError
+    if a label is absent from one of them."""
+    sets = {
+        f"train images in {real}": manifest.read(real, "train"),
+        f"images in {drawn}": manifest.read(drawn / "manifest.csv"),
+        f"val images in {real}": manifest.read(real, "val"),
+    }
+    for what, rows in sets.items():
+        for label in manifest.LABELS:
+            if not any(row.label == label for row in rows):
+                raise DataError(f"Of the {len(rows)} {what} none is {label}; a classifier needs both.")
+    return of_sets(*(Labelled.of(rows, features) for rows in sets.values()))
 
 
 def of_sets(real: Labelled, drawn: Labelled, tried: Labelled) -> list[Figure]:

@@ -25,11 +25,11 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
-from dermaflux.data import manifest
+from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import read_pixels
 from dermaflux.model_files import NATIVE
 from dermaflux.training.critic import Critic
-from dermaflux.training.loop import fit, settings, update
+from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.pieces import inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import LATENTS, Taef2
@@ -75,6 +75,9 @@ class AutoencoderOptions:
     phantoms: int = 600
     ema: float = 0.998
     seed: int = 0
+
+    def __post_init__(self):
+        checked(self)
 
 
 def train(pixels: torch.Tensor, teacher: Taef2, out: Path, options: AutoencoderOptions) -> AutoencoderTiny:
@@ -275,8 +278,7 @@ def gradient_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def psnr(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB of each reconstruction of `pixels` (N, 3, H, W) uint8: (N,)."""
     scores = []
-    for p in pixels.split(8):
-        x = p.float() / 127.5 - 1
+    for x in (some.float() / 127.5 - 1 for some in pixels.split(8)):
         y = model.decode(model.encode(x).latents).sample.clamp(-1, 1)
         scores.append(-10 * torch.log10(((y - x) / 2).pow(2).mean((1, 2, 3))))
     return torch.cat(scores)
@@ -284,10 +286,9 @@ def psnr(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 def main(manifests: list[Path], teacher: Path, out: Path, options: AutoencoderOptions) -> None:
     """Train on the manifests' train split and on phantoms; writes `out/vae`."""
-    known = Taef2.load(teacher)
-    pixels = read_pixels([row for path in manifests for row in manifest.read(path, "train")], NATIVE)
+    known, real = Taef2.load(teacher), read_pixels(rows_of(manifests, "train"), NATIVE)
     drawn = draw_phantoms(options.phantoms, NATIVE, seed=0)
-    save(train(torch.cat([pixels, drawn]), known, out, options), out / "vae")
+    save(train(torch.cat([real, drawn]), known, out, options), out / "vae")
 
 
 def save(model: AutoencoderTiny, folder: Path) -> None:

@@ -27,11 +27,12 @@ from dermaflux.classifier import Classifier, create_model, gate_width
 from dermaflux.classifier_card import LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.check import alike, perceptual_hash
+from dermaflux.data.curate import each_once
 from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
 from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
-from dermaflux.training.loop import fit, settings, update
+from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.teacher import Lessons, Teacher, echo_loss
 from dermaflux.training.views import augment
@@ -78,6 +79,9 @@ class ClassifierOptions:
     save_every: int = 100
     seed: int = 0
 
+    def __post_init__(self):
+        checked(self)
+
 
 def train(manifests: list[Path], out: Path, options: ClassifierOptions, teacher: Teacher | None = None) -> None:
     """Train on all but the test split of `manifests`, checkpointing to `out`, and write the folder `out/classifier`.
@@ -120,8 +124,10 @@ def _write_answers(path: Path, parts: list[list[manifest.Row]], answers: HeldOut
 
 
 def read_rows(manifests: list[Path]) -> list[manifest.Row]:
-    """The rows of all splits but test."""
-    return [row for path in manifests for row in manifest.read(path) if row.split != "test"]
+    """The rows of all splits but test. Raises DataError if an image is in two manifests."""
+    rows = [row for path in manifests for row in manifest.read(path) if row.split != "test"]
+    each_once(rows)
+    return rows
 
 
 def is_real(row: manifest.Row) -> bool:

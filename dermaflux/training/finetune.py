@@ -5,6 +5,7 @@ What is written is calibrated on the validation set and has the one form that `C
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.classifier import is_real
-from dermaflux.training.loop import fit, settings, update
+from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.views import augment
 
 
@@ -61,9 +62,7 @@ class FinetuneOptions:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch", "check_every"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        checked(self)
 
 
 def finetune(
@@ -248,4 +247,6 @@ def _optimise(
 def _auc(model: nn.Module, batches: Iterable[torch.Tensor], truth: torch.Tensor) -> float:
     model.eval()
     logits = torch.cat([model(x).float().cpu() for x in batches])
+    if not logits.isfinite().all():
+        return math.nan
     return float(roc_auc_score(truth == MALIGNANT, logits[:, MALIGNANT] - logits[:, 1 - MALIGNANT]))

@@ -27,7 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dermaflux.memory import best_device
 from dermaflux.training import trained_weights
 from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
-from dermaflux.training.loop import fit, settings, update
+from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.pairs import Pairs
 
 ALL_FROM = 1.5
@@ -71,6 +71,9 @@ class FlowOptions:
     compiled: int = 0
     checkpointing: int = 0
     seed: int = 0
+
+    def __post_init__(self):
+        checked(self)
 
 
 def train(

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
+from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError, InputError, first_line
@@ -22,6 +23,11 @@ from dermaflux.errors import DermaFluxError, InputError, first_line
 MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
 """How the names of options end that may differ when a run goes on."""
+
+
+COUNTS = ("steps", "batch", "accumulate", "save_every", "log_every", "check_every")
+SHARES = ("caption_dropout", "ema")
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 class TrainingDiverged(DermaFluxError, RuntimeError):
@@ -57,8 +63,7 @@ def fit(
     Of several processes each calls `step`, which must give all of them the same values; the main one alone writes and
     samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. made_of: what else decides the
     result, by name, as JSON can hold it. Raises InputError if `out` holds a run that was made of something else,
-    TrainingDiverged if the loss, or the gradient that `update` is given, is not finite, and StateNotSaved if the disk
-    is full.
+    TrainingDiverged if the loss, or what `update` makes of it, is not finite, and StateNotSaved if the disk is full.
     """
     out.mkdir(parents=True, exist_ok=True)
     start = _resume(accelerator, out, made_of)
@@ -74,8 +79,12 @@ def fit(
             if not all(map(math.isfinite, values.values())):
                 raise _NotANumber("the loss is not a number")
         except _NotANumber as error:
+            if main:
+                _disproved(out, i)
             way_out = "Start again in another folder with a lower learning rate."
             raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)} {way_out}") from error
+        if main:
+            _proved(out)
         log.add(values)
         if main and (i + 1) % log_every == 0:
             bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
@@ -87,6 +96,8 @@ def fit(
             if main:
                 sample(i + 1)
             accelerator.wait_for_everyone()
+    if main:
+        _proved(out)
 
 
 def update(
@@ -103,10 +114,27 @@ def update(
         if accelerator.scaler is None and not torch.isfinite(norm):  # a scaler leaves such a step out, and scales less
             raise _NotANumber("the gradient of the loss is not a number")
     optimizer.step()
+    if accelerator.sync_gradients and not torch.isfinite(get_total_norm(parameters)):
+        raise _NotANumber("the weights are no longer numbers")
     schedule.step()
     optimizer.zero_grad(set_to_none=True)
     if average is not None and accelerator.sync_gradients:
         average.step(parameters)
+
+
+def checked(options) -> None:
+    """Raises InputError, naming the field, for a value of the dataclass `options` by which no run can be made."""
+    for name, value in asdict(options).items():
+        if name in COUNTS and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{name} must be a number, not {value}.")
+        if name in SHARES and not 0 <= value <= 1:
+            raise InputError(f"{name} must be from 0 to 1, not {value:g}.")
+        if name == "learning_rate" and value <= 0:
+            raise InputError(f"{name} must be above 0, not {value:g}.")
+        if name == "precision" and value not in PRECISIONS:
+            raise InputError(f"{name} must be one of {', '.join(PRECISIONS)}, not “{value[:40]}”.")
 
 
 def settings(options) -> dict[str, object]:
@@ -137,8 +165,21 @@ def _save(accelerator: Accelerator, out: Path, done: int, made_of: Mapping[str, 
         if final.exists():
             final.rename(old)
         os.rename(temporary, final)
-        shutil.rmtree(old, ignore_errors=True)
     accelerator.wait_for_everyone()
+
+
+def _proved(out: Path) -> None:
+    """A step from the last checkpoint went well; the one before is no longer needed."""
+    shutil.rmtree(out / "checkpoint.old", ignore_errors=True)
+
+
+def _disproved(out: Path, done: int) -> None:
+    """The first step from the checkpoint of `done` steps failed, as it would again; the one before, if it is still
+    there, takes its place."""
+    final, old = out / "checkpoint", out / "checkpoint.old"
+    if (old / "step").exists() and (final / "step").exists() and int((final / "step").read_text()) == done:
+        shutil.rmtree(final)
+        old.rename(final)
 
 
 def _resume(accelerator: Accelerator, out: Path, made_of: Mapping[str, object]) -> int:

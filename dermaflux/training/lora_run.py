@@ -16,6 +16,7 @@ from diffusers import FluxTransformer2DModel
 
 from dermaflux import __version__, loading
 from dermaflux.data import manifest
+from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.files import write_atomically
@@ -74,9 +75,7 @@ def train_lora(
     spec = find_model(base, "none")
     if bits:
         _check_package(bits)
-    rows = [row for path in material.manifests for row in manifest.read(path, "train")]
-    if not rows:
-        raise DataError(f"{material.manifests[0]} has no rows of the split “train”.")
+    rows = rows_of(material.manifests, "train")
     material = replace(material, captions=material.captions or _where_captions_are(rows))
     processes = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
     exact = processes.device.type == "cpu" or options.flow.precision == "no"

@@ -18,6 +18,7 @@ from dermaflux import phantom
 from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
+from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes
 from dermaflux.model_files import NATIVE, native_size
@@ -146,7 +147,7 @@ def _phantom(seed: int) -> Captioned:
 def real_images(manifests: Sequence[Path], seed: int, fit: Fit, changed_every: int) -> Iterator[Captioned]:
     """The train split, worded by measured appearance and diagnosis: each image as it is, and one in `changed_every`
     changed as well, by each of CHANGES in turn, and worded by what it then shows."""
-    rows = [row for path in manifests for row in manifest.read(path, "train")]
+    rows = rows_of(manifests, "train", needed=False)
     work = partial(_real, fit=fit, changed_every=changed_every)
     with pool_of() as pool:
         yield from chain.from_iterable(pool.map(work, rows, range(seed, seed + len(rows)), chunksize=16))

@@ -26,7 +26,7 @@ from transformers import (
 from dermaflux import lesion
 from dermaflux.caption import caption
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training.loop import fit, settings
+from dermaflux.training.loop import checked, fit, settings
 
 WIDTH = 128
 CLIP_LENGTH, T5_LENGTH = 112, 32
@@ -58,6 +58,9 @@ class TextOptions:
     batch: int = 96
     learning_rate: float = 1e-3
     seed: int = 0
+
+    def __post_init__(self):
+        checked(self)
 
 
 def random_caption(rng: random.Random) -> tuple[str, LesionAttributes]:

@@ -65,6 +65,7 @@ def _ratings(context: Context) -> str:
 
 def _loaded(spec: ModelSpec) -> str:
     honoured = ", ".join(sorted(name.replace("_mm", "").replace("_", " ") for name in spec.honours)) or "none"
+    honoured = honoured if spec.documented else "not known"
     lora = f"{spec.lora.title}, {spec.lora.licence}" if spec.lora else "none"
     return f"""
 ## The model in use

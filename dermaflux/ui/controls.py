@@ -85,8 +85,11 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     """What of the controls depends on the model, by their names: what is said of attributes that it does not honour,
     its default settings, and what it offers."""
     unheard = "The loaded model does not honour this: it is put in the caption only."
+    if not spec.documented:
+        unheard = "It is not known whether the loaded model honours this: it is put in the caption."
     attributes = {name: dict(info=info if name in spec.honours else unheard) for name, info in _ABOUT.items()}
-    trained = lambda name: name if name in spec.diagnoses else f"{name} (not in the model's training)"
+    heard = lambda name: name in spec.diagnoses or not spec.documented
+    trained = lambda name: name if heard(name) else f"{name} (not in the model's training)"
     names = ((trained(name).capitalize(), name) for name in DIAGNOSES)
     attributes["diagnosis"] |= dict(choices=[(UNSPECIFIED, ""), *names])
     return attributes | {

@@ -101,7 +101,8 @@ def _axes(spec: ModelSpec, start: str) -> list[tuple[str, str]]:
     titles = [] if start else [("Nothing", "")]
     for name, axis in AXES.items():
         changes = axis.changes(NOTHING)
-        heard = spec.lora is not None if name == "lora_strength" else changes <= OPTIONS or changes & spec.honours
+        may = changes <= OPTIONS or changes & spec.honours or not spec.documented
+        heard = spec.lora is not None if name == "lora_strength" else may
         titles.append((axis.title if heard else f"{axis.title} (not honoured by the loaded model)", name))
     return titles
 
