@@ -244,6 +244,8 @@ def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, re
     classifier = finetune(learned + subset(drawn, count, options.seed), tried, out, options)
     low, high = classifier.card.auc_interval
     typer.echo(f"AUC {classifier.card.auc:.3f} ({low:.3f} to {high:.3f}) on the validation images it was stopped on.")
+    if classifier.card.auc < 0.5:
+        typer.echo("It ranks these images worse than chance: train it longer, or on more images.", err=True)
 
 
 @train.command()

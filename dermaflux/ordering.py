@@ -112,6 +112,8 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
         raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
     if not rows:
         raise DataError(f"{path} holds no rows; give each image one.")
+    if count is not None and count > len(rows):
+        raise DataError(f"{path} holds {len(rows)} rows, an image each; --count {count} asks for more.")
     others = sorted({row["model"] for _, row in rows if row.get("model")} - {spec.name})
     if others:
         log.warning("%s names %s; %s draws it, with other pixels.", path, ", ".join(others)[:200], spec.name)

@@ -111,9 +111,21 @@ def test_cells_are_taken_over_only_by_the_settings_and_images_that_made_them(fol
     for others, named in ((["--set", "steps=3"], "options"), (["--test", "val"], "images to be tried on")):
         done = command(folders, *others)
         assert done.exit_code == 2 and re.search(cell + named, done.stderr)
+    image = next(folders.joinpath("real").glob("*.png"))
+    before = image.read_bytes()
+    tiny_classifier.lesion(999, dark=True).save(image)  # other pixels by the same name
+    done = command(folders)
+    assert done.exit_code == 2 and re.search(cell + "images to", done.stderr)
+    image.write_bytes(before)
     (folders / "out" / "resnet10t-8-x0-0" / "result.json").write_text("{")
     done = command(folders)
     assert done.exit_code == 2 and "result.json is damaged" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--test", "--validation"])
+def test_no_image_is_learned_from_and_tried_or_stopped_on(option, folders):
+    done = command(folders, option, "train")
+    assert done.exit_code == 2 and "this image is in" in done.stderr and not (folders / "out").exists()
 
 
 def test_a_table_that_another_process_makes_is_left_alone(folders):

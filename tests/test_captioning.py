@@ -122,6 +122,13 @@ def test_after_a_failure_only_what_failed_or_changed_is_captioned_anew(images):
     assert captioned(out) == captioned(images.with_name("whole.csv"))
 
 
+def test_a_name_that_is_too_long_for_any_file_is_one_failure_among_others(images):
+    manifest.write(images, [*captioned(images), {"file": f"{'x' * 300}.png", "label": "benign"}])
+    result = run("caption", images)
+    assert result.exit_code == 1 and "line 7: xxx" in result.stderr
+    assert sum(bool(row["caption"]) for row in captioned(images)) == 4
+
+
 def test_two_runs_do_not_write_one_manifest(images):
     out, plain = images.with_name("out.csv"), captioning.of_appearance()
     first = captioning.run(images, plain, out)

@@ -19,6 +19,23 @@ from dermaflux.training import classifier as training
 from dermaflux.training.teacher import Lessons, echo_loss
 
 
+def test_folds_part_neither_lesions_nor_patients_where_one_is_known_of_some_images_only(tmp_path):
+    given = [{"patient_id": "P1", "source_id": "L1"}, {"source_id": "L1"}, {"patient_id": "P9", "source_id": "L5"}]
+    path = write_manifest(tmp_path, [{"label": "benign", "patient_id": ""} | one for one in given])
+    first, second, third = training.groups(training.read_rows([path]))
+    assert first == second != third
+
+
+def test_a_classifier_that_ranks_worse_than_chance_keeps_its_ranks():
+    truth = torch.arange(150) % 2
+    lead = torch.randn(150, generator=torch.Generator().manual_seed(0)) - 0.6 * truth
+    logits = torch.stack([torch.zeros(150), lead], 1)
+    temperature, bias = calibration.fit_temperature(logits, truth)
+    assert temperature <= calibration.HIGHEST_TEMPERATURE
+    told = (lead / temperature + bias).sigmoid()
+    assert torch.equal(told.argsort(stable=True), lead.argsort(stable=True)) and len(set(told.tolist())) == 150
+
+
 def test_training_writes_a_classifier_measured_on_images_held_out(trained):
     card = Classifier.load(trained / "run" / "classifier").card
     assert card.operating_point.n == 50

@@ -55,6 +55,21 @@ def test_merged_manifests_name_files_from_the_new_one_and_an_image_once(tmp_path
     assert result.exit_code == 2 and "does not lie in" in result.stderr
 
 
+def test_links_to_images_elsewhere_are_merged_as_they_are_named(tmp_path):
+    first = folder(tmp_path / "disk", (1,))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "1.png").symlink_to(first.with_name("1.png"))
+    (tmp_path / "set" / "manifest.csv").write_text(first.read_text())
+    result = run("merge", tmp_path / "set" / "manifest.csv", "--out", tmp_path / "set" / "all.csv")
+    assert result.exit_code == 0, result.output
+    assert [row.values["file"] for row in manifest.read(tmp_path / "set" / "all.csv")] == ["1.png"]
+
+
+def test_splits_are_named_in_small_letters_however_they_are_written(tmp_path):
+    path = folder(tmp_path, (1, 2, 3), split=" TRAIN")
+    assert len(manifest.read(path, "train")) == 3
+
+
 def test_manifests_that_contradict_each_other_are_not_merged(tmp_path):
     first = folder(tmp_path, (1,))
     second = folder(tmp_path, (1,), "again.csv", label="malignant")

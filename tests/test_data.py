@@ -1,15 +1,12 @@
 """Public sets as their owners ship them, made small: folders, metadata and oddities of the real ones."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
+from sample_sets import by_file, made
 from typer.testing import CliRunner
 
 from dermaflux.cli import app
 from dermaflux.data import manifest
-from dermaflux.data.prepare import Prepared, prepare
+from dermaflux.data.prepare import prepare
 from dermaflux.data.registry import SOURCES
 from dermaflux.errors import DataError
 from dermaflux.lesion import DIAGNOSES
@@ -17,24 +14,6 @@ from dermaflux.lesion import DIAGNOSES
 
 def run(*arguments: object):
     return CliRunner().invoke(app, ["data", *(str(argument) for argument in arguments)])
-
-
-def picture(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((8, 8, 3), 120, np.uint8)).save(path)
-
-
-def made(folder: Path, files: str, **tables: str) -> Path:
-    """A folder with images and tables; in a table's name __ stands for a dot."""
-    for name in files.split():
-        picture(folder / name)
-    for name, text in tables.items():
-        (folder / name.replace("__", ".")).write_text(text.strip().replace(" ", "") + "\n", encoding="utf-8")
-    return folder
-
-
-def by_file(prepared: Prepared) -> dict[str, tuple]:
-    return {Path(row["file"]).name: (row["label"], row["diagnosis"]) for row in prepared.rows}
 
 
 def test_isic_2017_numbers_of_two_columns_and_no_superpixels(tmp_path):

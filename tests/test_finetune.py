@@ -191,6 +191,17 @@ def test_images_that_are_given_twice_missing_splits_and_too_few_synthetic_ones_a
         assert done.exit_code == 2 and sentence in " ".join(done.stderr.split()), done.stderr
 
 
+def test_a_run_is_not_gone_on_with_by_other_pixels_of_the_same_names(rows, tmp_path):
+    finetune(*parts(rows), tmp_path / "out", QUICK)
+    for row in rows:
+        (tmp_path / row.path.name).write_bytes(row.path.read_bytes())
+    moved = [replace(row, path=tmp_path / row.path.name) for row in rows]
+    finetune(*parts(moved), tmp_path / "out", QUICK)  # the same images elsewhere
+    tiny_classifier.lesion(999, dark=True).save(moved[0].path)
+    with pytest.raises(InputError, match="made otherwise"):
+        finetune(*parts(moved), tmp_path / "out", QUICK)
+
+
 def test_answers_that_are_no_numbers_end_a_run(rows, tmp_path, monkeypatch):
     def spoil(accelerator, loss, optimizer, schedule, parameters, average):
         update(accelerator, loss, optimizer, schedule, parameters, average)

@@ -47,6 +47,21 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
     assert (tmp_path / "broken" / "loss.csv").read_text() == (tmp_path / "whole" / "loss.csv").read_text()
 
 
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    def step(i: int) -> dict[str, float]:
+        with pytest.raises(InputError, match="Another process writes"):
+            fit(Accelerator(cpu=True), lambda i: {"loss": 1.0}, steps=1, out=tmp_path)
+        return {"loss": 1.0}
+
+    fit(Accelerator(cpu=True), step, steps=1, out=tmp_path)
+    assert (tmp_path / "checkpoint" / "step").read_text() == "1"
+
+
+def test_a_run_shorter_than_a_line_of_the_log_has_one(tmp_path):
+    fit(Accelerator(cpu=True), lambda i: {"loss": float(i)}, steps=3, out=tmp_path)
+    assert (tmp_path / "loss.csv").read_text().splitlines() == ["step,loss", "3,1.0"]
+
+
 def test_the_log_means_each_loss_over_the_steps_that_had_it_and_draws_its_curve(tmp_path):
     descend(tmp_path, 40)
     with (tmp_path / "loss.csv").open(newline="") as stream:

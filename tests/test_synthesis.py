@@ -169,6 +169,12 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     assert "draws it" not in caplog.text
 
 
+def test_a_plan_with_fewer_rows_than_are_asked_for_is_refused(options, tiny_generator, tmp_path):
+    (tmp_path / "plan.csv").write_text("caption\nA mole.\nAnother.\n")
+    with pytest.raises(DataError, match=r"plan\.csv holds 2 rows, an image each; --count 10 asks for more"):
+        ordering.of_plan(tmp_path / "plan.csv", 10, options, tiny_generator.spec)
+
+
 def test_that_a_plan_is_of_another_model_is_said(options, tiny_generator, tmp_path, caplog):
     path = write(tmp_path / "plan.csv", "label,model", "benign,flux1-dev", "malignant,")
     assert len(ordering.of_plan(path, None, options, tiny_generator.spec)) == 2

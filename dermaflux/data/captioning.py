@@ -16,7 +16,7 @@ from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.errors import DermaFluxError, InputError
-from dermaflux.files import alone_at
+from dermaflux.files import alone_at, sketch
 from dermaflux.images import open_untrusted
 
 
@@ -122,9 +122,7 @@ def _captioned(captioner: Captioner, todo: Sequence[tuple[int, manifest.Row]]):
 def _key(row: manifest.Row) -> str:
     """What stands for a row and its image as they are, captions apart."""
     values = {name: value for name, value in row.values.items() if not name.startswith("caption")}
-    there = row.path.stat() if row.path.exists() else None
-    as_it_is = [values, there and (there.st_size, there.st_mtime_ns)]
-    return hashlib.sha256(json.dumps(as_it_is, sort_keys=True).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([values, sketch(row.path)], sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _done(kept: Path, name: str) -> dict[str, tuple[str, str]]:

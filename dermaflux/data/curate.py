@@ -1,5 +1,6 @@
 """Manifests put together and split: patients and lesions stay whole, and labels are spread alike."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +26,14 @@ def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
 
     Raises DataError if an image does not lie in that folder, or has another label in another manifest.
     """
-    root, seen = out.parent.resolve(), {}
+    root, seen = Path(os.path.abspath(out.parent)), {}
     for path in paths:
         for row in manifest.read(path, left_out=True):
-            image = row.path.resolve()
+            image = Path(os.path.abspath(row.path))  # a link stays one
             if not image.is_relative_to(root):
                 raise DataError(f"{image} does not lie in {root}, from where the rows of {out.name} would name it.")
-            before, values = seen.setdefault(image, (row, row.values | {"file": image.relative_to(root).as_posix()}))
+            named = row.values | {"file": image.relative_to(root).as_posix()}
+            before, values = seen.setdefault(image.resolve(), (row, named))
             if before.label != row.label:
                 raise DataError(f"{row.place}: it is {row.label} here and {before.label} in {before.place}.")
             if row.values.get(manifest.LEFT_OUT) == "yes":

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from dermaflux.errors import DataError, InputError
-from dermaflux.files import write_atomically
+from dermaflux.files import sketch, write_atomically
 
 COLUMNS = (
     "file",
@@ -42,6 +42,11 @@ class Row:
     values: dict[str, str]
     manifest: Path | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
+
+    @property
+    def content(self) -> tuple[str, str, str]:
+        """What tells the image and its label from others: the file's name, the label, and a sketch of the file."""
+        return self.path.name, self.label, sketch(self.path)
 
     @property
     def place(self) -> str:
@@ -96,7 +101,8 @@ def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
         raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")
     if values["label"] not in LABELS:
         raise DataError(f"{path}, line {line}, column “label”: “{values['label']}” is neither benign nor malignant.")
-    return Row(path.parent / name, values["label"], values.get("split") or "", values, path, line)
+    split = (values.get("split") or "").strip().lower()
+    return Row(path.parent / name, values["label"], split, values, path, line)
 
 
 def beside(out: Path | None, path: Path) -> Path:

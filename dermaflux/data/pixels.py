@@ -1,5 +1,6 @@
 """The images of manifests, opened one by one or as one uint8 tensor."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from dermaflux.images import open_untrusted
 def open_rgb(row: manifest.Row) -> Image.Image:
     """The image of a manifest's row, as the page sees it: see `images.open_untrusted`. Raises DataError, naming
     manifest, line and file."""
-    if not row.path.exists():
+    if not os.path.exists(row.path):  # which, unlike Path.exists, takes any name
         raise DataError(f"{row.place}: there is no such file.")
     try:
         return open_untrusted(row.path)

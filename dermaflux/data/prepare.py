@@ -2,6 +2,8 @@
 
 import csv
 import io
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -91,14 +93,21 @@ def _of_folders(source: Source, folder: Path, images: list[Path], prepared: Prep
 
 def _of_tables(source: Source, folder: Path, images: list[Path], prepared: Prepared) -> Iterator[tuple[Path, dict]]:
     named, by_stem = set(), {_stem(path.name): path for path in reversed(images)}  # of several by one name the first
-    for where, values in _joined(source, folder):
+    joined = list(_joined(source, folder))
+    known = {name for _, values in joined for name in values}
+    for where, values in joined:
         name = values[source.image].strip()
         path = by_stem.get(_stem(name))
         if path is None:
             prepared.leave_out("named, but no such file", f"{where} ({name})")
             continue
         named.add(path)
-        said = _diagnosis(source, values, where)
+        if missing := [name for name in source.diagnosis if name and name not in values]:
+            if missing[0] not in known:
+                raise DataError(f"{where}: the column “{missing[0]}” is missing.")
+            prepared.leave_out("no diagnosis", where)
+            continue
+        said = _diagnosis(source, values)
         if said not in source.meanings:
             prepared.leave_out(f"unknown diagnosis “{said}”", where)
             continue
@@ -136,7 +145,8 @@ def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]
         if source.image not in columns and LESION not in columns:
             raise DataError(f"{path}, line 1: the column “{source.image}” is missing.")
         for values in reader:
-            values = {name: values[name] or "" for name in columns if name in wanted}
+            values = {source.renamed.get(name, name): values[name] or "" for name in columns}
+            values = {name: value for name, value in values.items() if name in wanted}
             if source.image in columns:
                 name = values[source.image].strip()
                 places.setdefault(name, f"{path.name}, line {reader.line_num}")
@@ -148,7 +158,7 @@ def _joined(source: Source, folder: Path) -> Iterator[tuple[str, dict[str, str]]
 
 
 def _tables(source: Source, folder: Path) -> list[Path]:
-    return sorted({path for pattern in source.tables for path in folder.rglob(pattern) if path.is_file()})
+    return [path for path in _files(folder) if any(path.match(pattern) for pattern in source.tables)]
 
 
 def _reader(path: Path) -> csv.DictReader:
@@ -161,12 +171,9 @@ def _reader(path: Path) -> csv.DictReader:
     return csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if "\t" in head and "," not in head else ",")
 
 
-def _diagnosis(source: Source, values: dict[str, str], where: str) -> str:
-    missing = [name for name in source.diagnosis if name and name not in values]
-    if missing:
-        raise DataError(f"{where}: the column “{missing[0]}” is missing.")
+def _diagnosis(source: Source, values: dict[str, str]) -> str:
     if len(source.diagnosis) == 1:
-        said = values[source.diagnosis[0]].strip()
+        said = values[source.diagnosis[0]].strip().removesuffix(".0")
         return next((known for known in source.meanings if known.lower() == said.lower()), said)
     chosen = [name for name in source.diagnosis if name and values[name].strip() in TRUE]
     return chosen[0] if len(chosen) == 1 else "" if not chosen else "; ".join(chosen)
@@ -184,7 +191,7 @@ def find_diagnosis(texts: Iterable[str], label: str) -> str | None:
 
 def find_site(text: str) -> str:
     """One of lesion.SITES for an owner's name of a place on the body; empty where there is none."""
-    words = text.lower().replace("/", " ").split()
+    words = re.findall(r"[a-z]+", text.lower())
     found = next((site for site, known in _SITES.items() if set(words) & set(known.split())), "")
     return found if found in SITES else ""
 
@@ -207,9 +214,21 @@ def find_tone(text: str, scale: str) -> str:
 
 def _images(folder: Path) -> list[Path]:
     """The photographs in `folder`, in order."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGES]
+    files = [path for path in _files(folder) if path.suffix.lower() in IMAGES]
     inside = lambda path: path.relative_to(folder).as_posix().lower()
     return [path for path in files if not any(word in inside(path) for word in ASIDE)]
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files in `folder` and all below, behind links to folders too, in order."""
+    found, seen = [], set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(at)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for name in names if (path := Path(at, name)).is_file()]
+    return sorted(found)
 
 
 def _stem(name: str) -> str:

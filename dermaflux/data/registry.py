@@ -20,11 +20,12 @@ class Source:
 
     images: how many. derivatives: whether its licence lets weights be made from it and passed on, in words. tables:
     file patterns of its metadata, joined on the column `image`, whose values name files with or without an ending.
-    diagnosis: the column of diagnoses, or several that hold 1 for the one that is meant. meanings: what its values
-    mean. finer: columns in which a diagnosis is named more closely, the closest first. columns: the manifest's columns
-    and its own. folders: for a set without tables, what names of folders mean. left_out: columns with the values whose
-    rows are in doubt. tones: the scale of its skin tones. isic: the numbers of its collections in the ISIC Archive,
-    from where its metadata come in the shape ARCHIVE. steps: how it is had where that is not possible from here.
+    renamed: names that columns have in other editions of them, and those by which they are known here. diagnosis: the
+    column of diagnoses, or several that hold 1 for the one that is meant. meanings: what its values mean. finer:
+    columns in which a diagnosis is named more closely, the closest first. columns: the manifest's columns and its own.
+    folders: for a set without tables, what names of folders mean. left_out: columns with the values whose rows are in
+    doubt. tones: the scale of its skin tones. isic: the numbers of its collections in the ISIC Archive, from where its
+    metadata come in the shape ARCHIVE. steps: how it is had where that is not possible from here.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Source:
     tables: tuple[str, ...] = ()
     image: str = ""
     diagnosis: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     finer: tuple[str, ...] = ()
@@ -85,10 +87,11 @@ SOURCES: Mapping[str, Source] = {
             "yes",
             "Codella et al., arXiv 1710.05006",
             "https://challenge.isic-archive.com/data/#2017",
-            tables=("ISIC-2017_*_Part3_GroundTruth.csv",),
+            tables=("ISIC-2017_*_Part3_GroundTruth.csv", "ISIC-2017_*_metadata.csv"),
             image="image_id",
             diagnosis=("melanoma", "seborrheic_keratosis", ""),
             meanings={"melanoma": _MELANOMA, "seborrheic_keratosis": _SEBORRHEIC, "": _NEVUS},
+            columns={"age": "age_approximate", "sex": "sex"},
             isic=(60, 69, 71),
         ),
         Source(
@@ -136,9 +139,10 @@ SOURCES: Mapping[str, Source] = {
             NO_COMMERCE,
             "Kurtansky et al., Scientific Data 11, 884 (2024)",
             "https://challenge2024.isic-archive.com",
-            tables=("train-metadata.csv", "*Training_GroundTruth.csv"),
+            tables=("train-metadata.csv", "metadata.csv", "*Training_GroundTruth.csv", "*Training_Supplement.csv"),
             image="isic_id",
             diagnosis=("target",),
+            renamed={"malignant": "target"},
             meanings={"0": _OTHER, "1": (MALIGNANT, None)},
             finer=("iddx_5", "iddx_4", "iddx_3", "iddx_2"),
             columns={**_ISIC_COLUMNS, **_SITE},

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from dermaflux.classifier_card import LABELS
 from dermaflux.data import manifest
-from dermaflux.data.curate import subset
+from dermaflux.data.curate import each_once, subset
 from dermaflux.data.features import Features
 from dermaflux.data.pixels import Shelf, open_rgb
 from dermaflux.errors import DataError, InputError
@@ -136,8 +136,9 @@ def run(
 
     part: of how many processes that share the cells this is which; each takes what no other has begun. features: for
     cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained raises
-    DataError as `Sets.learned` does, if the images to be tried on are of one label, or if a cell in `out` was made of
-    other images or options; InputError if the features are missing, or another process works in `out`.
+    DataError as `Sets.learned` does, if the images to be tried on are of one label, if an image is to be learned from
+    and to be stopped or tried on, or if a cell in `out` was made of other images or options; InputError if the features
+    are missing, or another process works in `out`.
     """
     if features is None and any(cell.arch == PROBE for cell in table):
         raise InputError(
@@ -146,9 +147,13 @@ def run(
     malignant = probe.malignant(sets.test)
     if len(set(malignant)) < len(LABELS):
         raise DataError(f"The {len(sets.test)} images to be tried on are not of both labels.")
+    drawn = [row for rows in sets.synthetic.values() for row in rows]
+    for held_out in (sets.test, sets.validation):
+        each_once([*sets.real, *drawn, *held_out])
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
-    made_of = {cell: _made_of(cell, learned[cell], sets, options) for cell in table}
+    looks = {row.path: row.content for rows in (*learned.values(), sets.test, sets.validation) for row in rows}
+    made_of = {cell: _made_of(cell, learned[cell], sets, options, looks) for cell in table}
     for cell in table:
         _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
@@ -186,12 +191,19 @@ def _odds(
     return special.logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
-def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
-    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained."""
+def _made_of(
+    cell: Cell,
+    learned: Sequence[manifest.Row],
+    sets: Sets,
+    options: FinetuneOptions,
+    looks: Mapping[Path, tuple[str, str, str]],
+) -> dict[str, str]:
+    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained.
+    looks: what tells each image from others."""
     used = {"images to learn from": learned, "images to be tried on": sets.test}
     if cell.arch != PROBE:
         used["images to stop on"] = sets.validation
-    told = {name: [(row.path.name, row.label) for row in rows] for name, rows in used.items()}
+    told = {name: [looks[row.path] for row in rows] for name, rows in used.items()}
     if cell.arch != PROBE:
         told["options"] = asdict(replace(options, arch=cell.arch, seed=cell.seed))
     return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in told.items()}

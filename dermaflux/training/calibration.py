@@ -20,6 +20,8 @@ from dermaflux.classifier_card import LABELS, Card, GateSpec, OperatingPoint
 
 MALIGNANT = LABELS.index("malignant")
 SENSITIVITY, FALSE_ALARM_RATE = 0.95, 0.015
+HIGHEST_TEMPERATURE = 100.0
+"""Where ranks are still told apart; a classifier that ranks worse than chance would be calibrated to a constant."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def fit_gate(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Temperature and bias that minimise the cross entropy of sigmoid((logit_1 - logit_0) / temperature + bias).
+    """Temperature, at most HIGHEST_TEMPERATURE, and bias that minimise the cross entropy of
+    sigmoid((logit_1 - logit_0) / temperature + bias).
 
     The targets are Platt's, a little inside 0 and 1, so that classes that separate perfectly do not give certainty.
     """
@@ -81,13 +84,13 @@ def fit_temperature(logits: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Te
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(lead * slope.exp() + bias, target)
+        loss = F.binary_cross_entropy_with_logits(lead * (slope.exp() + 1 / HIGHEST_TEMPERATURE) + bias, target)
         loss.backward()
         return loss
 
     with torch.enable_grad():
         optimizer.step(closure)
-    return (-slope.detach()).exp().float(), bias.detach().float()
+    return 1 / (slope.detach().exp() + 1 / HIGHEST_TEMPERATURE).float(), bias.detach().float()
 
 
 def operating_point(malignant: np.ndarray, scores: np.ndarray, how: str = "held out") -> OperatingPoint:

@@ -27,7 +27,7 @@ from dermaflux.classifier import Classifier, create_model, gate_width
 from dermaflux.classifier_card import LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.check import alike, perceptual_hash
-from dermaflux.data.curate import each_once
+from dermaflux.data.curate import each_once, groups_of
 from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
@@ -155,13 +155,10 @@ def divide(rows: list[manifest.Row], options: ClassifierOptions) -> list[tuple[l
 
 def groups(rows: list[manifest.Row]) -> list[int]:
     """A number for each row, the same for images of a patient or a lesion and for near-duplicates."""
-    known = [row.values.get("patient_id") or row.values.get("source_id") or str(row.path) for row in rows]
-    looks = alike([perceptual_hash(open_rgb(row)) for row in rows])
-    places = {name: place for place, name in enumerate(dict.fromkeys(known))}
-    links = [places[name] for name in known], [len(places) + look for look in looks]
-    size = len(places) + len(rows)
-    joined = connected_components(coo_array((np.ones(len(rows)), links), (size, size)), directed=False)[1]
-    return joined[links[0]].tolist()
+    known, looks = groups_of(rows), np.array(alike([perceptual_hash(open_rgb(row)) for row in rows]), int)
+    size = 2 * len(rows)  # of both numbers, the second behind the first
+    joined = coo_array((np.ones(len(rows)), (known, len(rows) + looks)), (size, size))
+    return connected_components(joined, directed=False)[1][known].tolist()
 
 
 Weights = dict[str, torch.Tensor]

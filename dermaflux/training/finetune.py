@@ -87,7 +87,7 @@ def finetune(
     card, model = _network(rows, options)
     truth = torch.tensor([LABELS.index(row.label) for row in validation])
     tried, pixels = read(validation, card.image_size), read(rows, card.image_size)
-    learned = [[(row.path.name, row.label) for row in some] for some in (rows, validation)]
+    learned = [[row.content for row in some] for some in (rows, validation)]
     made_of = {"images": hashlib.sha256(json.dumps(learned).encode()).hexdigest()[:16]}
     _optimise(model, pixels, rows, tried, truth, card, out, options, made_of)
     width = gate_width(model, card.gate)

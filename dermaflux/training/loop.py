@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +20,7 @@ from torch.nn.utils import get_total_norm
 from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError, InputError, first_line
+from dermaflux.files import alone_at
 
 MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
@@ -62,42 +64,43 @@ def fit(
     the losses of an unbroken one. What `accelerator` has prepared or registered is checkpointed.
     Of several processes each calls `step`, which must give all of them the same values; the main one alone writes and
     samples. Writes `out/loss.csv` and, at every checkpoint, its curve `out/loss.png`. made_of: what else decides the
-    result, by name, as JSON can hold it. Raises InputError if `out` holds a run that was made of something else,
-    TrainingDiverged if the loss, or what `update` makes of it, is not finite, and StateNotSaved if the disk is full.
+    result, by name, as JSON can hold it. Raises InputError if `out` holds a run that was made of something else, Busy
+    if another process is at it, TrainingDiverged if the loss, or what `update` makes of it, is not finite, and
+    StateNotSaved if the disk is full.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    start = _resume(accelerator, out, made_of)
     main = accelerator.is_main_process
-    log = _Log(out / "loss.csv", start)
-    bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5, disable=not main)
-    for i in bar:
-        if done():
-            break
-        set_seed(seed * 1_000_003 + i)
-        try:
-            values = step(i)
-            if not all(map(math.isfinite, values.values())):
-                raise _NotANumber("the loss is not a number")
-        except _NotANumber as error:
+    with alone_at(out / "checkpoint") if main else nullcontext():
+        start = _resume(accelerator, out, made_of)
+        log = _Log(out / "loss.csv", start)
+        bar = tqdm(range(start, steps), initial=start, total=steps, desc=out.name, mininterval=5, disable=not main)
+        for i in bar:
+            if done():
+                break
+            set_seed(seed * 1_000_003 + i)
+            try:
+                values = step(i)
+                if not all(map(math.isfinite, values.values())):
+                    raise _NotANumber("the loss is not a number")
+            except _NotANumber as error:
+                if main:
+                    _disproved(out, i)
+                way_out = "Start again in another folder with a lower learning rate."
+                raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)} {way_out}") from error
             if main:
-                _disproved(out, i)
-            way_out = "Start again in another folder with a lower learning rate."
-            raise TrainingDiverged(f"Step {i}: {error}. {_last_good(out)} {way_out}") from error
+                _proved(out)
+            log.add(values)
+            if main and ((i + 1) % log_every == 0 or i + 1 == steps):
+                bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
+            if (i + 1) % save_every == 0 or i + 1 == steps:
+                _save(accelerator, out, i + 1, made_of)
+                if main and log.rows:
+                    log.plot()
+            if sample and sample_every and (i + 1) % sample_every == 0:
+                if main:
+                    sample(i + 1)
+                accelerator.wait_for_everyone()
         if main:
             _proved(out)
-        log.add(values)
-        if main and (i + 1) % log_every == 0:
-            bar.set_postfix({key: f"{value:.4f}" for key, value in log.write(i + 1).items()})
-        if (i + 1) % save_every == 0 or i + 1 == steps:
-            _save(accelerator, out, i + 1, made_of)
-            if main and log.rows:
-                log.plot()
-        if sample and sample_every and (i + 1) % sample_every == 0:
-            if main:
-                sample(i + 1)
-            accelerator.wait_for_everyone()
-    if main:
-        _proved(out)
 
 
 def update(

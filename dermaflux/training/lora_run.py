@@ -19,7 +19,7 @@ from dermaflux.data import manifest
 from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
-from dermaflux.files import write_atomically
+from dermaflux.files import sketch, write_atomically
 from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
 from dermaflux.model_files import native_size
@@ -27,7 +27,7 @@ from dermaflux.models import ModelSpec, find_model
 from dermaflux.training import lora
 from dermaflux.training.encoding import VIEWS, Part, Seen, encode
 from dermaflux.training.fitting import BUCKET, CROP, fitted
-from dermaflux.training.guidance import Contraries, Worse
+from dermaflux.training.guidance import Contraries, Worse, contrary, lopsided
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
@@ -94,7 +94,7 @@ def train_lora(
         images = _images(material, rows, fit, options.flow.seed)
         return encode(pipe, images, max_sequence_length=length, encoder=latents_of(material.teacher), seen=seen)
 
-    source = _source(material, size, length, loaded.hash, options.flow.seed)
+    source = _source(material, rows, size, length, loaded.hash, options.flow.seed)
     with processes.main_process_first():
         pairs = Pairs.cached(out / "pairs.safetensors", make, source)
     if material.fit != BUCKET and pairs.buckets[0].grid != (size // multiple,) * 2:
@@ -103,13 +103,14 @@ def train_lora(
         )
     shown = validation or Validation.plausible(options.flow.seed)
     sample = sheets(pipe, shown, size, length, out / "samples")
-    contraries = Contraries.of(pairs.captions, pipe, length) if options.flow.contrast else None
+    changes = {contrary: options.flow.contrast, lopsided: options.flow.symmetry}
+    others = [Contraries.of(pairs.captions, pipe, length, one) if far else None for one, far in changes.items()]
     pipe.text_encoder = pipe.text_encoder_2 = None
     pipe.vae.to(torch.float32)
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    worse = Worse(weaker and weaker.to(processes.device), contraries)
+    worse = Worse(weaker and weaker.to(processes.device), *others)
     lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
         text = card(spec, loaded.hash, material, options, size, pairs, bits)
@@ -119,12 +120,12 @@ def train_lora(
 def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransformer2DModel | None:
     """The network that guidance is to lead away from, its LoRA in it, if there is one. Raises InputError where it takes
     other than what `like` takes, and where no guidance is distilled that it or contrary captions could change."""
-    if not (options.weaker or options.flow.contrast):
+    if not (options.weaker or options.flow.contrast or options.flow.symmetry):
         return None
     if options.flow.distil_from >= 1 or not like.config.guidance_embeds:
         raise InputError(
-            "--weaker and --set contrast change the guidance that is distilled, and none is: the model must have a "
-            "guidance embedding, and distil_from be below 1."
+            "--weaker, --set contrast and --set symmetry change the guidance that is distilled, and none is: the "
+            "model must have a guidance embedding, and distil_from be below 1."
         )
     if options.weaker is None:
         return None
@@ -160,11 +161,13 @@ def _images(material: Material, rows: Sequence[manifest.Row], fit: Fit, seed: in
     return ((fit(open_rgb(row)), [row.values["caption"]]) for row in sound)
 
 
-def _source(material: Material, size: int, length: int, base: str, seed: int) -> str:
+def _source(material: Material, rows: Sequence[manifest.Row], size: int, length: int, base: str, seed: int) -> str:
     """What pairs are made of, in a few words that differ where they would."""
     digest = hashlib.sha256(json.dumps([length, base, seed, str(material.teacher)]).encode())
     for path in material.manifests:
         digest.update(path.read_bytes())
+    for row in rows:
+        digest.update(sketch(row.path).encode())
     how = f"captions from the {material.captions}" if material.captions == MANIFEST else "captions by appearance"
     return f"{size} px, {material.fit}, {how}, {digest.hexdigest()[:8]}"
 
@@ -190,6 +193,8 @@ def card(
         guided += f", {flow.away:g} away from {options.weaker.name}"
     if flow.contrast:
         guided += f", {flow.contrast:g} away from contrary captions"
+    if flow.symmetry:
+        guided += f", {flow.symmetry:g} away from lesions asymmetric in both axes"
     sets = ", ".join(path.name for path in material.manifests)
     return f"""---
 license: other
