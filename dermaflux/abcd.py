@@ -8,7 +8,7 @@ from dermaflux.lesion import COLOURS
 
 OCTANTS = 8
 _AXES, _RADII = 120, 24
-SHAPE_LIMIT, COLOUR_LIMIT = 0.15, 10.0
+SHAPE_LIMIT, COLOUR_LIMIT = 0.12, 8.0
 """Above either, an axis counts as asymmetric: share of the area that does not fold onto itself, mean Lab difference."""
 SHARP_WIDTH = 2.5
 """An abruptly cut border falls from 90 % to 10 % within about this many working pixels; any other within 5 to 14."""

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from dermaflux.classifier import Classifier
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.data.curate import rows_of
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import answers, classifier_report
 from dermaflux.evaluation.scores import Answers
@@ -150,8 +151,8 @@ def test_the_command_judges_a_classifier_beside_itself_and_a_zero_shot_model(tmp
 
 def test_a_split_without_images_and_a_broken_one_are_refused_in_a_sentence(tmp_path):
     path = write_manifest(tmp_path, rows(8))
-    with pytest.raises(DataError, match="no images of the split “test”"):
-        answers.rows_of(path, "test")
+    with pytest.raises(DataError, match="has no rows of the split “test”"):
+        rows_of([path], "test")
     (tmp_path / "3.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"3\.png cannot be read"):
-        answers.ask(Classifier.load("nano"), answers.rows_of(path, "val"))
+        answers.ask(Classifier.load("nano"), rows_of([path], "val"))

@@ -12,9 +12,8 @@ from dermaflux import phantom
 from dermaflux.caption import caption, parse
 from dermaflux.errors import InputError
 from dermaflux.training import flow
-from dermaflux.training.batches import dealt
 from dermaflux.training.flow import Flow
-from dermaflux.training.guidance import Contraries, Teacher, Worse, contrary, lopsided
+from dermaflux.training.guidance import Contraries, Teacher, Worse, contrary
 from dermaflux.training.pairs import Pairs
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
@@ -32,14 +31,6 @@ def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
         assert contrary(caption(bare, seed), seed) == caption(bare, seed)
 
 
-def test_a_lopsided_caption_differs_in_asymmetry_alone():
-    for seed in range(60):
-        asked = phantom.random_attributes(seed)
-        assert parse(lopsided(caption(asked, seed), seed)) == replace(asked, asymmetry=2)
-        bare = caption(replace(asked, asymmetry=None), seed)
-        assert lopsided(bare, seed) == bare
-
-
 @pytest.fixture(scope="module")
 def pairs(tiny_folder) -> Pairs:
     return phantom_pairs(tiny_folder)
@@ -47,14 +38,14 @@ def pairs(tiny_folder) -> Pairs:
 
 @pytest.fixture(scope="module")
 def contraries(tiny_folder, pairs) -> Contraries:
-    return Contraries.of(pairs.captions, pipeline(tiny_folder), 64, contrary)
+    return Contraries.of(pairs.captions, pipeline(tiny_folder), 64)
 
 
 def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):
     flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, contraries))
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    one, other = dealt(batch, flow_.worse.contraries, batch.swapped)
+    one, other = flow_._with_contraries(batch)
     own = pairs.tokens[batch.words,].float()
     against = contraries.tokens[contraries.places[batch.words]].float()
     assert 8 < batch.swapped.sum() < 24
@@ -66,18 +57,18 @@ def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_th
 
 def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folder, pairs):
     texts = [text if i else "A mole." for i, text in enumerate(pairs.captions)]
-    some = Contraries.of(texts, pipeline(tiny_folder), 64, contrary)
+    some = Contraries.of(texts, pipeline(tiny_folder), 64)
     assert some.places.tolist() == [-1, *range(len(texts) - 1)]
     flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, some))
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    one, other = dealt(batch, flow_.worse.contraries, batch.swapped)
+    one, other = flow_._with_contraries(batch)
     alike = [torch.equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True)]
     assert alike == [word == 0 for word in batch.words.tolist()] and any(alike)
 
 
 def test_captions_that_name_neither_cannot_be_contrasted(tiny_folder):
     with pytest.raises(InputError, match="--set contrast"):
-        Contraries.of(["A mole.", "Another."], pipeline(tiny_folder), 64, contrary)
+        Contraries.of(["A mole.", "Another."], pipeline(tiny_folder), 64)
 
 
 @torch.no_grad()
@@ -90,7 +81,7 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
     flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=Worse(weaker, contraries))
     noisy = flow_.noisy(flow_.draw(0.0), 0)
     noisy = noisy._replace(scale=torch.tensor([1.0, 1.25, 1.5, 2.0, 3.0, 4.0]))
-    asked, other = dealt(noisy, contraries, noisy.swapped)
+    asked, other = flow_._with_contraries(noisy)
     empty = noisy._replace(
         tokens=pairs.empty_tokens.float().expand_as(noisy.tokens),
         pooled=pairs.empty_pooled.float().expand_as(noisy.pooled),
@@ -105,28 +96,6 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
         single = type(noisy)(*(each[i : i + 1] if len(each) == 6 else each for each in noisy))
         expected = (flow_.velocity(asked, noisy.scale)[i] - target).square().mean()
         assert torch.allclose(flow_.distillation_loss(single), expected, rtol=1e-4)
-
-
-@torch.no_grad()
-def test_guidance_that_is_known_already_is_led_on_from_lesions_asymmetric_in_both_axes(pairs, tiny_folder):
-    uneven = Contraries.of(pairs.captions, pipeline(tiny_folder), 64, lopsided)
-    torch.manual_seed(0)
-    student = tiny._transformer()
-    teacher = Teacher(list(student.parameters()))
-    teacher.weights = [weight + 0.02 * torch.randn_like(weight) for weight in student.parameters()]
-    options = replace(OPTIONS, batch=6, symmetry=2.0, again=1, guidance=(1.0, 4.0))
-    flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=Worse(lopsided=uneven))
-    noisy = flow_.noisy(flow_.draw(0.0), 0)._replace(scale=torch.tensor([1.0, 1.25, 1.5, 2.0, 3.0, 4.0]))
-    own, other = dealt(noisy, uneven, torch.zeros(6, dtype=torch.bool))
-    assert torch.equal(own.tokens, noisy.tokens)
-    with teacher.lent():
-        c, against = (flow_.velocity(each, noisy.scale) for each in (noisy, other))
-    more = torch.tensor([0, 0.5, 1, 1, 1, 1]).view(6, 1, 1)
-    target = c + more * 2 * (c - against)
-    expected = (flow_.velocity(noisy, noisy.scale) - target).square().mean()
-    assert torch.allclose(flow_.distillation_loss(noisy), expected, rtol=1e-4)
-    even = [word for word, text in enumerate(pairs.captions) if parse(text).asymmetry == 2]
-    assert even and all(uneven.places[word] == -1 for word in even)
 
 
 def test_a_run_with_both_that_is_killed_ends_as_an_unbroken_one(pairs, contraries, tmp_path):

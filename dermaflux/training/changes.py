@@ -7,14 +7,11 @@ is measured anew for its caption.
 import cv2
 import numpy as np
 from PIL import Image
-from scipy.ndimage import distance_transform_edt, gaussian_filter1d
+from scipy.ndimage import distance_transform_edt
 
 from dermaflux import appearance
 from dermaflux.lesion import MAX_BORDER, MONK_TONES
 from dermaflux.phantom import border_widths
-
-RAYS, FADING = 360, 1.2
-"""Directions in which an outline is looked at, and how far from it, in radii, an image is stretched with it."""
 
 
 def darkened(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -40,38 +37,27 @@ def magnified(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(part.resize(sides[::-1], Image.Resampling.LANCZOS))
 
 
-def rounded(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The lesion stretched along rays from its centre until its outline is an oval; what is far from it stays.
+def mirrored(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One half shown on both sides of a random axis through the lesion, or a quarter four times about two axes.
 
     An image without a lesion stays as it is.
     """
     measured = appearance.measure(rgb)
     if not measured.found:
         return rgb
-    centre = np.argwhere(measured.mask).mean(0)[::-1]
-    own = _radii(measured.outline - centre)
-    waves = np.fft.rfft(np.log(own))
-    waves[[1, *range(3, len(waves))]] = 0
-    waves[2] *= rng.uniform(0.5, 1.2)
-    oval = np.exp(np.fft.irfft(waves, len(own)))
+    centre = np.argwhere(measured.mask).mean(0)
+    turn = np.exp(1j * rng.uniform(0, 2 * np.pi))
     y, x = np.indices(rgb.shape[:2], np.float32)
-    x, y = x - centre[0], y - centre[1]
-    place = np.degrees(np.arctan2(y, x)) * len(own) / 360
-    own, oval = (np.interp(place, np.arange(len(own)), radii, period=len(own)) for radii in (own, oval))
-    beyond = np.clip((np.hypot(x, y) / oval - 1) / FADING, 0, 1)
-    scale = (own / oval) ** (1 - beyond**2 * (3 - 2 * beyond))
-    source = (centre[0] + x * scale).astype(np.float32), (centre[1] + y * scale).astype(np.float32)
-    return cv2.remap(rgb, *source, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-
-
-def _radii(outline: np.ndarray) -> np.ndarray:
-    """How far the farthest points of an outline (N, 2) about the origin lie in each direction, smoothed: (RAYS,)."""
-    points = outline @ np.array((1, 1j))
-    radii = np.zeros(RAYS)
-    np.maximum.at(radii, (np.degrees(np.angle(points)) % 360 * RAYS / 360).astype(int) % RAYS, np.abs(points))
-    known = np.flatnonzero(radii)
-    radii = np.interp(np.arange(RAYS), known, radii[known], period=RAYS)
-    return gaussian_filter1d(radii, RAYS / 90, mode="wrap")
+    along = ((x - centre[1]) + 1j * (y - centre[0])) / turn
+    folded = (np.abs(along.real) if rng.random() < 0.5 else along.real) + 1j * np.abs(along.imag)
+    source = folded * turn + (centre[1] + 1j * centre[0])
+    return cv2.remap(
+        rgb,
+        source.real.astype(np.float32),
+        source.imag.astype(np.float32),
+        cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
+    )
 
 
 def edged(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -108,5 +94,5 @@ def _prolonged(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[..., None], filled, cv2.GaussianBlur(filled, (0, 0), 2.5))
 
 
-CHANGES = (rounded, edged, rounded, darkened, rounded, edged, rounded, magnified)
+CHANGES = (mirrored, edged, mirrored, darkened, mirrored, edged, mirrored, magnified)
 """In this order, by turns: what the photographs themselves show least, symmetry, is made most often."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dermaflux.memory import best_device
 from dermaflux.training import trained_weights
-from dermaflux.training.batches import Drawn, Noisy, dealt
 from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
 from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.pairs import Pairs
@@ -42,11 +42,9 @@ class FlowOptions:
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
     step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast: how far
     the guided velocity leads, from a scale of ALL_FROM on, from a weaker network and from contrary captions, where
-    `train` is given them; symmetry: likewise, from the same caption of a lesion that is asymmetric in both axes.
-    again: 1 to lead on from the guidance that the network has distilled before, 0 to begin from none. time_mean,
-    time_spread: t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an
-    image, such as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be
-    trained too.
+    `train` is given them. time_mean, time_spread:
+    t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an image, such
+    as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be trained too.
     compiled: 1 to compile the network first (torch.compile, which needs a C++ compiler), 0 not to.
     accumulate: of how many batches, one after the other and on each process, a step gathers the gradients: it is the
     step that one process takes with one batch larger by both numbers. checkpointing: 1 to compute activations again on
@@ -63,8 +61,6 @@ class FlowOptions:
     guidance: tuple[float, float] = (1.0, 5.0)
     away: float = 1.0
     contrast: float = 0.0
-    symmetry: float = 0.0
-    again: int = 0
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
@@ -161,6 +157,38 @@ def _adapter(transformer: FluxTransformer2DModel) -> dict[str, object]:
     return {"rank": one.r, "alpha": one.lora_alpha, "layers": sorted(one.target_modules)} if one else {}
 
 
+class Drawn(NamedTuple):
+    """What is drawn at random for the N samples of a step, by all processes alike: bucket: the number of the one that
+    all are from, (N,); image, view, word: indices, (N,). dropped: (N,) bool, whose caption is empty. noise: (N, T, D).
+    t: (N,). scale: (N,), of the distilled guidance. swapped: (N,) bool, who change places with their contraries."""
+
+    bucket: torch.Tensor
+    image: torch.Tensor
+    view: torch.Tensor
+    word: torch.Tensor
+    dropped: torch.Tensor
+    noise: torch.Tensor
+    t: torch.Tensor
+    scale: torch.Tensor
+    swapped: torch.Tensor
+
+
+class Noisy(NamedTuple):
+    """A batch of B: x_t (B, T, D) between image and noise; t (B,); target: the velocity noise - x; tokens (B, L, E) and
+    pooled (B, P) of the captions; scale (B,); image_ids (T, 3): where each latent token lies; words (B,): the
+    captions' places among the texts; swapped (B,) bool."""
+
+    x_t: torch.Tensor
+    t: torch.Tensor
+    target: torch.Tensor
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+    scale: torch.Tensor
+    image_ids: torch.Tensor
+    words: torch.Tensor
+    swapped: torch.Tensor
+
+
 class Flow:
     """Batches of noisy latents and the two losses over them; another objective overrides `times` and `error`."""
 
@@ -237,23 +265,21 @@ class Flow:
         )
         scale, one = noisy.scale[:, None, None], torch.ones_like(noisy.t)
         more = ((scale - 1) / (ALL_FROM - 1)).clamp(max=1)
-        known = noisy.scale if self.options.again else one
         with torch.no_grad():
             with self.teacher.lent():
                 if self.worse.contraries:
-                    noisy, contrary = dealt(noisy, self.worse.contraries, noisy.swapped)
-                with_text = self.velocity(noisy, known)
-                target = with_text.clone()
-                if not self.options.again:
-                    target += (scale - 1) * (with_text - self.velocity(empty, one))
+                    noisy, contrary = self._with_contraries(noisy)
+                with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
+                target = without + scale * (with_text - without)
                 if self.worse.contraries:
-                    target += more * self.options.contrast * (with_text - self.velocity(contrary, known))
-                if self.worse.lopsided:
-                    _, lopsided = dealt(noisy, self.worse.lopsided, torch.zeros_like(noisy.swapped))
-                    target += more * self.options.symmetry * (with_text - self.velocity(lopsided, known))
+                    target += more * self.options.contrast * (with_text - self.velocity(contrary, one))
             if self.worse.weaker:
-                target += more * self.options.away * (with_text - self.velocity(noisy, known, self.worse.weaker))
+                target += more * self.options.away * (with_text - self.velocity(noisy, one, self.worse.weaker))
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
+
+    def _with_contraries(self, noisy: Noisy) -> tuple[Noisy, Noisy]:
+        dealt = self.worse.contraries.dealt(noisy.words, noisy.swapped, noisy.tokens, noisy.pooled)
+        return tuple(noisy._replace(tokens=tokens, pooled=pooled) for tokens, pooled in dealt)
 
     def velocity(self, noisy: Noisy, guidance: torch.Tensor, network: nn.Module | None = None) -> torch.Tensor:
         """What `network`, or the one in training, says of a batch, (B, T, D). guidance: (B,), its distilled scale."""

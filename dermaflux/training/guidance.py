@@ -1,13 +1,12 @@
 """What guidance adds to a velocity, computed in several passes so that it can be distilled into one.
 
-Directions, each from something worse to something better: from the empty caption to the caption (Ho and
+Three directions, each from something worse to something better: from the empty caption to the caption (Ho and
 Salimans, arXiv 2207.12598); from a network that was trained less to this one (Karras et al., arXiv 2406.02507), which
 makes what is drawn more like photographs; and from the same caption with another asymmetry and border to the caption,
-since these two change few pixels and are otherwise drowned by what changes many. A fourth leads from the lesion that is
-asymmetric in both axes alone, as most photographs are measured to be.
+since these two change few pixels and are otherwise drowned by what changes many.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -57,9 +56,9 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Contraries:
-    """For each of M captions the same of another lesion.
+    """For each of M captions the same with another asymmetry and border.
 
-    places: (M,) int64, into the rest; -1 for a caption that stays as it is. tokens: (C, L, E). pooled: (C, P).
+    places: (M,) int64, into the rest; -1 for a caption that names neither. tokens: (C, L, E). pooled: (C, P).
     """
 
     places: torch.Tensor
@@ -68,20 +67,16 @@ class Contraries:
 
     @classmethod
     @torch.inference_mode()
-    def of(
-        cls, captions: Sequence[str], pipe: FluxPipeline, length: int, change: Callable[[str, int], str]
-    ) -> "Contraries":
-        """What `change` makes of `captions` and their places, encoded by `pipe` to `length` tokens. Raises InputError
-        if it leaves all as they are."""
-        texts = [change(text, seed) for seed, text in enumerate(captions)]
+    def of(cls, captions: Sequence[str], pipe: FluxPipeline, length: int) -> "Contraries":
+        """Those of `captions`, encoded by `pipe` to `length` tokens. Raises InputError if none has one."""
+        texts = [contrary(text, seed) for seed, text in enumerate(captions)]
         changed = [i for i, (text, own) in enumerate(zip(texts, captions, strict=True)) if text != own]
         places = torch.full((len(texts),), -1)
         places[changed] = torch.arange(len(changed))
         where = dict(device=pipe.text_encoder.device, max_sequence_length=length)
         if not changed:
             raise InputError(
-                "No caption names an asymmetry or a border in the published form: leave out --set contrast and "
-                "--set symmetry."
+                "No caption names an asymmetry or a border in the published form: leave out --set contrast."
             )
         firsts = range(0, len(changed), BATCH)
         encoded = [pipe.encode_prompt([texts[i] for i in changed[at : at + BATCH]], **where)[:2] for at in firsts]
@@ -108,11 +103,10 @@ class Contraries:
 
 class Worse(NamedTuple):
     """What guidance leads away from beside the empty caption: weaker: a network that was trained less, on the device.
-    contraries, lopsided: of the captions of the Pairs, by the functions `contrary` and `lopsided`."""
+    contraries: of the captions of the Pairs."""
 
     weaker: nn.Module | None = None
     contraries: Contraries | None = None
-    lopsided: Contraries | None = None
 
 
 NOTHING_WORSE = Worse()
@@ -126,12 +120,6 @@ def contrary(caption: str, seed: int) -> str:
         opposite = [end if 2 * value == most else most - value for value in range(most + 1)]
         caption = _swapped(caption, wordings, opposite)
     return caption
-
-
-def lopsided(caption: str, seed: int) -> str:
-    """A caption in the published form with the sentence of a lesion that is asymmetric in both axes in the place of its
-    own. What is not there stays away."""
-    return _swapped(caption, phrases.ASYMMETRY, [MOST_AXES] * (MOST_AXES + 1))
 
 
 def _swapped(caption: str, wordings: dict[int, tuple[str, ...]], opposite: Sequence[int]) -> str:

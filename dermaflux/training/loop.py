@@ -134,8 +134,8 @@ def checked(options) -> None:
             raise InputError(f"{name} must be a number, not {value}.")
         if name in SHARES and not 0 <= value <= 1:
             raise InputError(f"{name} must be from 0 to 1, not {value:g}.")
-        if name == "learning_rate" and value <= 0:
-            raise InputError(f"{name} must be above 0, not {value:g}.")
+        if name == "learning_rate" and value < 0:
+            raise InputError(f"{name} must not be below 0, as {value:g} is.")
         if name == "precision" and value not in PRECISIONS:
             raise InputError(f"{name} must be one of {', '.join(PRECISIONS)}, not “{value[:40]}”.")
 

@@ -27,7 +27,7 @@ from dermaflux.models import ModelSpec, find_model
 from dermaflux.training import lora
 from dermaflux.training.encoding import VIEWS, Part, Seen, encode
 from dermaflux.training.fitting import BUCKET, CROP, fitted
-from dermaflux.training.guidance import Contraries, Worse, contrary, lopsided
+from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
@@ -103,14 +103,13 @@ def train_lora(
         )
     shown = validation or Validation.plausible(options.flow.seed)
     sample = sheets(pipe, shown, size, length, out / "samples")
-    changes = {contrary: options.flow.contrast, lopsided: options.flow.symmetry}
-    others = [Contraries.of(pairs.captions, pipe, length, one) if far else None for one, far in changes.items()]
+    contraries = Contraries.of(pairs.captions, pipe, length) if options.flow.contrast else None
     pipe.text_encoder = pipe.text_encoder_2 = None
     pipe.vae.to(torch.float32)
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    worse = Worse(weaker and weaker.to(processes.device), *others)
+    worse = Worse(weaker and weaker.to(processes.device), contraries)
     lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
         text = card(spec, loaded.hash, material, options, size, pairs, bits)
@@ -120,12 +119,12 @@ def train_lora(
 def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransformer2DModel | None:
     """The network that guidance is to lead away from, its LoRA in it, if there is one. Raises InputError where it takes
     other than what `like` takes, and where no guidance is distilled that it or contrary captions could change."""
-    if not (options.weaker or options.flow.contrast or options.flow.symmetry):
+    if not (options.weaker or options.flow.contrast):
         return None
     if options.flow.distil_from >= 1 or not like.config.guidance_embeds:
         raise InputError(
-            "--weaker, --set contrast and --set symmetry change the guidance that is distilled, and none is: the "
-            "model must have a guidance embedding, and distil_from be below 1."
+            "--weaker and --set contrast change the guidance that is distilled, and none is: the model must have a "
+            "guidance embedding, and distil_from be below 1."
         )
     if options.weaker is None:
         return None
@@ -193,8 +192,6 @@ def card(
         guided += f", {flow.away:g} away from {options.weaker.name}"
     if flow.contrast:
         guided += f", {flow.contrast:g} away from contrary captions"
-    if flow.symmetry:
-        guided += f", {flow.symmetry:g} away from lesions asymmetric in both axes"
     sets = ", ".join(path.name for path in material.manifests)
     return f"""---
 license: other
