@@ -34,6 +34,7 @@ __all__ = [
     "bundle",
     "manifest_row",
     "open_archive",
+    "open_file",
     "open_untrusted",
     "read_provenance",
     "save_synthetic",
@@ -42,6 +43,8 @@ __all__ = [
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 DECODED = ("a JPEG image", "a PNG image", "a WebP image", "a BMP image", "a TIFF image", "a GIF image")
 MAX_PIXELS = 40_000_000
+OWN_BYTES, OWN_PIXELS = 2**28, 89_000_000
+"""Of a file that was not uploaded; from there on Pillow takes an image for a bomb."""
 MIN_SIDE = 16
 MAX_ENTRIES = 500
 MAX_ARCHIVE_BYTES = 256 * 2**20
@@ -83,6 +86,11 @@ def open_untrusted(
         if kind not in DECODED:
             raise InputError(f"This looks like {kind}, not an image that can be read. {_ADVICE}") from None
         raise InputError(f"This looks like {kind}, but it is damaged or cut short; save or export it again.") from error
+
+
+def open_file(path: Path) -> Image.Image:
+    """`open_untrusted` of a file that a manifest on this machine names, which may be larger than an upload."""
+    return open_untrusted(path, OWN_BYTES, OWN_PIXELS)
 
 
 def _too_many_pixels(max_pixels: int) -> str:

@@ -10,7 +10,9 @@ from typer.testing import CliRunner, Result
 
 from dermaflux.cli import app
 from dermaflux.data import manifest
+from dermaflux.data.check import look
 from dermaflux.data.pixels import open_rgb
+from dermaflux.files import MAX_BYTES
 
 VERBS = {
     "data split": ["data", "split", "{}"],
@@ -138,6 +140,14 @@ def test_an_image_is_learned_from_as_the_page_shows_it(tmp_path):
     seen = [np.asarray(open_rgb(row)) for row in manifest.read(tmp_path / "m.csv")]
     assert seen[0].shape == (60, 40, 3) and seen[0][:20].min() > 240 and seen[0][20:].max() < 10
     assert (seen[1] == 255).all() and (seen[2] == 128).all()
+
+
+def test_an_image_larger_than_an_upload_may_be_is_learned_from(tmp_path):
+    Image.new("RGB", (2700, 2700)).save(tmp_path / "large.bmp")
+    assert (tmp_path / "large.bmp").stat().st_size > MAX_BYTES
+    (tmp_path / "m.csv").write_text("file,label\nlarge.bmp,benign\n")
+    (row,) = manifest.read(tmp_path / "m.csv")
+    assert open_rgb(row).size == (2700, 2700) and not look(row.path)[2]
 
 
 def test_a_class_that_a_split_lacks_is_said_by_check_and_split(images, tmp_path):

@@ -46,6 +46,17 @@ def captioned(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def watching(asked: list[int]) -> tuple[captioning.Captioner, captioning.Captioner]:
+    """The captioner by appearance, and the same that notes in `asked` the places of the images it is asked about."""
+    plain = captioning.of_appearance()
+
+    def noted(pictures, rows, places):
+        asked.extend(places)
+        return plain.caption(pictures, rows, places)
+
+    return plain, captioning.Captioner(plain.name, noted)
+
+
 def test_every_caption_names_its_captioner_and_what_cannot_be_read_has_none(images):
     result = run("caption", images)
     assert result.exit_code == 1 and "4.png" in result.stderr
@@ -80,13 +91,7 @@ def test_what_readers_left_out_is_not_captioned_but_stays(images):
 @pytest.mark.parametrize("cut", [0, 5])
 def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_short(images, cut):
     out, asked = images.with_name("out.csv"), []
-    plain = captioning.of_appearance()
-
-    def noted(pictures, rows, places):
-        asked.extend(places)
-        return plain.caption(pictures, rows, places)
-
-    watched = captioning.Captioner(plain.name, noted)
+    plain, watched = watching(asked)
     first = captioning.run(images, watched, out)
     for _ in range(2):
         next(first)
@@ -103,13 +108,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped_also_behind_a_line_cut_shor
 def test_after_a_failure_only_what_failed_or_changed_is_captioned_anew(images):
     """Of the five the last is no image."""
     out, asked = images.with_name("out.csv"), []
-    plain = captioning.of_appearance()
-
-    def noted(pictures, rows, places):
-        asked.extend(places)
-        return plain.caption(pictures, rows, places)
-
-    watched = captioning.Captioner(plain.name, noted)
+    plain, watched = watching(asked)
     list(captioning.run(images, watched, out))
     shutil.copy(images.with_name("0.png"), images.with_name("4.png"))
     shutil.copy(images.with_name("2.png"), images.with_name("1.png"))

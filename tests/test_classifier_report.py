@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from dermaflux.classifier import Classifier
 from dermaflux.cli import app
 from dermaflux.data import manifest
-from dermaflux.data.curate import rows_of
+from dermaflux.data.curate import groups_of, rows_of
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import answers, classifier_report
 from dermaflux.evaluation.scores import Answers
@@ -41,7 +41,7 @@ def asked(folder, p=None, rows=rows) -> answers.Asked:
     found = manifest.read(write_manifest(folder, rows()), "val")
     malignant = np.array([row.label == "malignant" for row in found])
     p = np.linspace(0.05, 0.6, len(found)) + 0.3 * malignant if p is None else p
-    own = Answers(malignant, p, 0.5, answers.clusters(found))
+    own = Answers(malignant, p, 0.5, groups_of(found))
     yes = np.ones(len(found), bool)
     return answers.Asked(found, own, yes, yes, ["light", "brown"] * (len(found) // 2))
 
@@ -64,7 +64,7 @@ def test_subgroups_are_named_in_order_and_hold_each_image_once(tmp_path):
 def test_images_of_a_patient_or_lesion_of_one_source_are_one_cluster():
     def numbers(*values):
         some = [manifest.Row(None, "benign", "", one) for one in values]
-        return answers.clusters(some).tolist()
+        return groups_of(some).tolist()
 
     assert numbers({"patient_id": "1"}, {"patient_id": "1"}, {"patient_id": "2"}) == [0, 0, 1]
     assert numbers({"patient_id": "1", "source": "a"}, {"patient_id": "1", "source": "b"}) == [0, 1]

@@ -9,14 +9,22 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_classifier import TINY, rows, write_manifest
+from tiny_classifier import TINY, lesion, rows, write_manifest
 
 from dermaflux.classifier import Classifier
-from dermaflux.errors import DataError
+from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import classification
 from dermaflux.training import calibration, loop, views
 from dermaflux.training import classifier as training
 from dermaflux.training.teacher import Lessons, echo_loss
+
+
+def test_a_run_is_not_gone_on_with_by_other_pixels_of_the_same_names(tmp_path):
+    path = write_manifest(tmp_path, rows())
+    training.train([path], tmp_path / "run", TINY)
+    lesion(999, dark=True).save(tmp_path / "0.png")
+    with pytest.raises(InputError, match="was made otherwise"):
+        training.train([path], tmp_path / "run", TINY)
 
 
 def test_folds_part_neither_lesions_nor_patients_where_one_is_known_of_some_images_only(tmp_path):

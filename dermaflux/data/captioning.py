@@ -17,7 +17,7 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.files import alone_at, sketch
-from dermaflux.images import open_untrusted
+from dermaflux.images import open_file
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _captioned(captioner: Captioner, todo: Sequence[tuple[int, manifest.Row]]):
     opened = []
     for place, row in todo:
         try:
-            opened.append((place, row, open_untrusted(row.path)))
+            opened.append((place, row, open_file(row.path)))
         except InputError as error:
             yield row, "", (), error
     if not opened:

@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from dermaflux.data import manifest
 from dermaflux.data.lookalikes import COSINE, Judge, embed, near_features
 from dermaflux.errors import DataError, InputError
-from dermaflux.images import open_untrusted
+from dermaflux.images import open_file
 from dermaflux.workers import pool_of
 
 COSINES, SIDE, BITS = 32, 8, 64
@@ -107,7 +107,7 @@ def check(
     looked = {(a, b) for a, b, _ in pairs}
     alike = []
     if features is not None and len(lines):
-        vectors = embed(features, (open_untrusted(row.path) for row in _rows_at(path, lines)), len(lines))
+        vectors = embed(features, (open_file(row.path) for row in _rows_at(path, lines)), len(lines))
         alike = _cut((one for one in near_features(vectors, splits, cosine) if one[:2] not in looked), report)
     places = sorted({place for a, b, _ in (*pairs, *alike) for place in (a, b)})
     named = dict(zip(places, _rows_at(path, [lines[place] for place in places]), strict=True))
@@ -119,7 +119,7 @@ def check(
 def look(path: Path) -> tuple[tuple[int, int], int, str]:
     """Size in px, hash and fault of one image; a fault stands for the others."""
     try:
-        image = open_untrusted(path)
+        image = open_file(path)
     except (InputError, OSError) as error:
         there = os.path.exists(path)  # which, unlike Path.exists, takes any name
         return (0, 0), 0, str(error) if there else "There is no such file."

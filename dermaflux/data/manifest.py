@@ -1,8 +1,11 @@
 """Read and write manifests: a CSV with one image a row."""
 
 import csv
+import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -43,9 +46,10 @@ class Row:
     manifest: Path | None = field(default=None, compare=False)
     line: int = field(default=0, compare=False)
 
-    @property
+    @cached_property
     def content(self) -> tuple[str, str, str]:
-        """What tells the image and its label from others: the file's name, the label, and a sketch of the file."""
+        """What tells the image and its label from others: the file's name, the label, and a sketch of the file as it
+        was when this was asked first."""
         return self.path.name, self.label, sketch(self.path)
 
     @property
@@ -103,6 +107,11 @@ def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
         raise DataError(f"{path}, line {line}, column “label”: “{values['label']}” is neither benign nor malignant.")
     split = (values.get("split") or "").strip().lower()
     return Row(path.parent / name, values["label"], split, values, path, line)
+
+
+def fingerprint(rows: Iterable[Row]) -> str:
+    """What tells images and their labels from others, in this order: 16 hex digits."""
+    return hashlib.sha256(json.dumps([row.content for row in rows]).encode()).hexdigest()[:16]
 
 
 def beside(out: Path | None, path: Path) -> Path:

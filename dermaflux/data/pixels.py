@@ -10,16 +10,15 @@ from tqdm import tqdm
 
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
-from dermaflux.images import open_untrusted
+from dermaflux.images import open_file
 
 
 def open_rgb(row: manifest.Row) -> Image.Image:
-    """The image of a manifest's row, as the page sees it: see `images.open_untrusted`. Raises DataError, naming
-    manifest, line and file."""
+    """The image of a manifest's row, see `images.open_file`. Raises DataError, naming manifest, line and file."""
     if not os.path.exists(row.path):  # which, unlike Path.exists, takes any name
         raise DataError(f"{row.place}: there is no such file.")
     try:
-        return open_untrusted(row.path)
+        return open_file(row.path)
     except InputError as error:
         raise DataError(f"{row.place} cannot be read as an image: {error}") from error
 

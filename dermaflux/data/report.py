@@ -12,7 +12,7 @@ from dermaflux.data.check import Report
 from dermaflux.data.manifest import Row
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
-from dermaflux.images import open_untrusted
+from dermaflux.images import open_file
 
 THUMBNAIL = 128
 STYLE = (
@@ -52,13 +52,13 @@ def _table(title: str, counts: Counter, most: int = 20) -> str:
 def _tone(row: Row) -> str:
     """The apparent skin tone; empty where it cannot be measured."""
     try:
-        return appearance.measure(open_untrusted(row.path)).tone_name
+        return appearance.measure(open_file(row.path)).tone_name
     except InputError:
         return ""
 
 
 def _figure(row: Row) -> str:
-    image, buffer = open_untrusted(row.path).convert("RGB"), io.BytesIO()
+    image, buffer = open_file(row.path).convert("RGB"), io.BytesIO()
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     image.save(buffer, "JPEG", quality=80)
     address = base64.b64encode(buffer.getvalue()).decode()

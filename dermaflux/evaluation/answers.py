@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
@@ -56,7 +55,7 @@ def ask(classifier: Classifier, rows: Sequence[manifest.Row]) -> Asked:
         np.array([row.label == "malignant" for row in rows]),
         np.array([one.p_malignant for one in found]),
         classifier.card.operating_point.threshold,
-        clusters(rows),
+        groups_of(rows),
     )
     outlined, tones = zip(*seen, strict=True)
     return Asked(rows, answers, np.array([one.lesion_like for one in found]), np.array(outlined), tones)
@@ -67,11 +66,6 @@ def ask_peer(peer: Classifier | ZeroShot, rows: Sequence[manifest.Row]) -> np.nd
     if isinstance(peer, ZeroShot):
         return np.concatenate([peer.p_malignant(images) for images in _batches(rows)])
     return np.array([one.p_malignant for images in _batches(rows) for one in peer.predict(images)])
-
-
-def clusters(rows: Sequence[manifest.Row]) -> np.ndarray:
-    """A number for each row, the same for those of one source and patient, or else lesion: (N,) int."""
-    return pd.factorize(groups_of(rows))[0]
 
 
 def parts(asked: Asked) -> list[Part]:

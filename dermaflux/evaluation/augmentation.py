@@ -152,8 +152,7 @@ def run(
         each_once([*sets.real, *drawn, *held_out])
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
-    looks = {row.path: row.content for rows in (*learned.values(), sets.test, sets.validation) for row in rows}
-    made_of = {cell: _made_of(cell, learned[cell], sets, options, looks) for cell in table}
+    made_of = {cell: _made_of(cell, learned[cell], sets, options) for cell in table}
     for cell in table:
         _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
@@ -191,22 +190,16 @@ def _odds(
     return special.logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
-def _made_of(
-    cell: Cell,
-    learned: Sequence[manifest.Row],
-    sets: Sets,
-    options: FinetuneOptions,
-    looks: Mapping[Path, tuple[str, str, str]],
-) -> dict[str, str]:
-    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained.
-    looks: what tells each image from others."""
+def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
+    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained."""
     used = {"images to learn from": learned, "images to be tried on": sets.test}
     if cell.arch != PROBE:
         used["images to stop on"] = sets.validation
-    told = {name: [looks[row.path] for row in rows] for name, rows in used.items()}
+    told = {name: manifest.fingerprint(rows) for name, rows in used.items()}
     if cell.arch != PROBE:
-        told["options"] = asdict(replace(options, arch=cell.arch, seed=cell.seed))
-    return {name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16] for name, value in told.items()}
+        own = asdict(replace(options, arch=cell.arch, seed=cell.seed))
+        told["options"] = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
+    return told
 
 
 def _check(folder: Path, made_of: Mapping[str, str]) -> None:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import read_pixels
 from dermaflux.model_files import NATIVE
 from dermaflux.training.critic import Critic
-from dermaflux.training.loop import checked, fit, settings, update
+from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.pieces import inner_decoder, lessons, pieces
 from dermaflux.training.taef2 import LATENTS, Taef2
@@ -84,14 +84,17 @@ def train(pixels: torch.Tensor, teacher: Taef2, out: Path, options: AutoencoderO
     """Train on images `pixels` (N, 3, H, W) uint8, checkpointing to `out`; returns the model in eval mode."""
     torch.manual_seed(options.seed)
     model = AutoencoderTiny(**CONFIG).to(memory_format=torch.channels_last)
-    _train_pieces(model, pixels, teacher, out / "pieces", options)
+    run = partial(fit, seed=options.seed, made_of=settings(options) | digest(pixels))
+    _train_pieces(model, pixels, teacher, out / "pieces", options, run)
     views = cache(lambda: _whole_views(pixels, teacher, options))
-    _train_whole(model, views, out / "whole", options)
-    _train_detail(model, views, teacher, out, options)
+    _train_whole(model, views, out / "whole", options, run)
+    _train_detail(model, views, teacher, out, options, run)
     return model.eval()
 
 
-def _train_pieces(model: AutoencoderTiny, pixels, teacher: Taef2, out: Path, options: AutoencoderOptions) -> None:
+def _train_pieces(
+    model: AutoencoderTiny, pixels, teacher: Taef2, out: Path, options: AutoencoderOptions, run: Callable
+) -> None:
     """Teach each piece of the model what the teacher's does."""
     if options.pieces_steps == 0:
         return
@@ -120,15 +123,7 @@ def _train_pieces(model: AutoencoderTiny, pixels, teacher: Taef2, out: Path, opt
         update(accelerator, loss, optimizer, schedule, parameters, average)
         return unexplained
 
-    fit(
-        accelerator,
-        step,
-        steps=options.pieces_steps,
-        out=out,
-        seed=options.seed,
-        save_every=500,
-        made_of=settings(options),
-    )
+    run(accelerator, step, steps=options.pieces_steps, out=out, save_every=500)
     average.copy_to(parameters)
 
 
@@ -149,7 +144,9 @@ def _whole_views(pixels, teacher: Taef2, options: AutoencoderOptions) -> tuple[t
     return tuple(torch.cat([one.half() for one in kind]) for kind in zip(*found, strict=True))
 
 
-def _train_whole(model: AutoencoderTiny, views: Callable, out: Path, options: AutoencoderOptions) -> None:
+def _train_whole(
+    model: AutoencoderTiny, views: Callable, out: Path, options: AutoencoderOptions, run: Callable
+) -> None:
     """Teach the decoder as a whole to draw what the teacher draws, and the encoder its latents."""
     if options.steps == 0:
         return
@@ -170,12 +167,12 @@ def _train_whole(model: AutoencoderTiny, views: Callable, out: Path, options: Au
         update(accelerator, loss + 0.2 * error, optimizer, schedule, parameters, average)
         return {"latents": error.item(), "psnr of target": decibels(y, wanted)}
 
-    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, save_every=200, made_of=settings(options))
+    run(accelerator, step, steps=options.steps, out=out, save_every=200)
     average.copy_to(parameters)
 
 
 def _train_detail(
-    model: AutoencoderTiny, views: Callable, teacher: Taef2, out: Path, options: AutoencoderOptions
+    model: AutoencoderTiny, views: Callable, teacher: Taef2, out: Path, options: AutoencoderOptions, run: Callable
 ) -> None:
     """Teach the decoder to draw what is finer than the latents say as photographs have it, by a critic.
 
@@ -206,15 +203,7 @@ def _train_detail(
         update(accelerator, told, learner, pace, judges)
         return {"critic": told.item(), "psnr of target": decibels(y, wanted)}
 
-    fit(
-        accelerator,
-        step,
-        steps=options.detail_steps,
-        out=out,
-        seed=options.seed,
-        save_every=200,
-        made_of=settings(options),
-    )
+    run(accelerator, step, steps=options.detail_steps, out=out, save_every=200)
     average.copy_to(parameters)
 
 

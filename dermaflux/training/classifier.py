@@ -32,7 +32,7 @@ from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError
 from dermaflux.files import write_atomically
 from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
-from dermaflux.training.loop import checked, fit, settings, update
+from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.teacher import Lessons, Teacher, echo_loss
 from dermaflux.training.views import augment
@@ -268,6 +268,6 @@ def optimise(
         accuracy = {"accuracy": float((logits.argmax(1) == y).float().mean())}
         return {name: value.item() for name, value in losses.items()} | accuracy
 
-    kept = dict(save_every=options.save_every, made_of=settings(options))
+    kept = dict(save_every=options.save_every, made_of=settings(options) | digest(pixels, labels))
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, **kept)
     average.copy_to(parameters)

@@ -3,8 +3,6 @@
 What is written is calibrated on the validation set and has the one form that `Classifier.load` reads.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +29,7 @@ from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.classifier import is_real
-from dermaflux.training.loop import checked, fit, settings, update
+from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.views import augment
 
 
@@ -87,9 +85,7 @@ def finetune(
     card, model = _network(rows, options)
     truth = torch.tensor([LABELS.index(row.label) for row in validation])
     tried, pixels = read(validation, card.image_size), read(rows, card.image_size)
-    learned = [[row.content for row in some] for some in (rows, validation)]
-    made_of = {"images": hashlib.sha256(json.dumps(learned).encode()).hexdigest()[:16]}
-    _optimise(model, pixels, rows, tried, truth, card, out, options, made_of)
+    _optimise(model, pixels, rows, tried, truth, card, out, options)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.cpu().eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
     real = [row for row in rows if is_real(row)]
@@ -180,7 +176,6 @@ def _optimise(
     card: Card,
     out: Path,
     options: FinetuneOptions,
-    made_of: dict[str, str],
 ) -> None:
     """Train `model` in place on `pixels` (N, 3, S, S) uint8 of `rows`; `tried`: the validation images, likewise."""
     accelerator = Accelerator(
@@ -238,7 +233,7 @@ def _optimise(
         save_every=options.check_every,
         log_every=options.check_every,
         done=best.over,
-        made_of=settings(options) | made_of,
+        made_of=settings(options) | digest(pixels, labels, tried, truth),
     )
     model.load_state_dict(best.weights)
 

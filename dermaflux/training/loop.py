@@ -1,6 +1,7 @@
 """The training loop that every stage shares: step, log, checkpoint, resume."""
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -25,11 +26,10 @@ from dermaflux.files import alone_at
 MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
 """How the names of options end that may differ when a run goes on."""
-
-
 COUNTS = ("steps", "batch", "accumulate", "save_every", "log_every", "check_every")
 SHARES = ("caption_dropout", "ema")
 PRECISIONS = ("no", "bf16", "fp16")
+"""Options that are at least 1, those from 0 to 1, and what the one of that name may be."""
 
 
 class TrainingDiverged(DermaFluxError, RuntimeError):
@@ -143,6 +143,15 @@ def checked(options) -> None:
 def settings(options) -> dict[str, object]:
     """The fields of the dataclass `options` that decide a run's result, for `made_of` of `fit`."""
     return {name: value for name, value in asdict(options).items() if not name.endswith(FREE)}
+
+
+def digest(*tensors: torch.Tensor) -> dict[str, str]:
+    """What tells the images and labels in `tensors` from others, for `made_of` of `fit`."""
+    found = hashlib.sha256()
+    for each in tensors:
+        found.update(str(tuple(each.shape)).encode())
+        found.update(each.contiguous().numpy())
+    return {"images": found.hexdigest()[:16]}
 
 
 def _save(accelerator: Accelerator, out: Path, done: int, made_of: Mapping[str, object]) -> None:

@@ -19,7 +19,7 @@ from dermaflux.data import manifest
 from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
-from dermaflux.files import sketch, write_atomically
+from dermaflux.files import write_atomically
 from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
 from dermaflux.model_files import native_size
@@ -162,11 +162,10 @@ def _images(material: Material, rows: Sequence[manifest.Row], fit: Fit, seed: in
 
 def _source(material: Material, rows: Sequence[manifest.Row], size: int, length: int, base: str, seed: int) -> str:
     """What pairs are made of, in a few words that differ where they would."""
-    digest = hashlib.sha256(json.dumps([length, base, seed, str(material.teacher)]).encode())
+    made_of = [length, base, seed, str(material.teacher), manifest.fingerprint(rows)]
+    digest = hashlib.sha256(json.dumps(made_of).encode())
     for path in material.manifests:
         digest.update(path.read_bytes())
-    for row in rows:
-        digest.update(sketch(row.path).encode())
     how = f"captions from the {material.captions}" if material.captions == MANIFEST else "captions by appearance"
     return f"{size} px, {material.fit}, {how}, {digest.hexdigest()[:8]}"
 

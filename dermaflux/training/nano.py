@@ -96,10 +96,11 @@ def train_base(
     digest, encoded = (
         hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:8] for paths in (manifests, encoders)
     )
+    shown = manifest.fingerprint(rows_of(manifests, "train", needed=False))
     pairs = Pairs.cached(
         out / "pairs.safetensors",
         lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
-        f"{count} phantoms of seed {options.seed}, manifests {digest}, encoders {encoded}, {teacher}",
+        f"{count} phantoms of seed {options.seed}, manifests {digest} of {shown}, encoders {encoded}, {teacher}",
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
     flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
