@@ -130,7 +130,7 @@ def test_milk10k_diagnoses_of_lesions_with_two_images_each(tmp_path):
     assert [row["skin_tone"] for row in found.rows] == ["MILK10k class 3"] * 2 + ["MILK10k class 4"]
 
 
-@pytest.mark.parametrize("name", ["hiba", "derm12345"])
+@pytest.mark.parametrize("name", ["hiba", "derm12345", "milk10k"])
 def test_sets_of_the_isic_archive(name, tmp_path):
     folder = made(
         tmp_path,
@@ -144,6 +144,7 @@ def test_sets_of_the_isic_archive(name, tmp_path):
     found = prepare(SOURCES[name], folder, folder)
     assert [row["label"] for row in found.rows] == ["benign", "malignant"]
     assert found.left_out == {"doubtful diagnosis “indeterminate”": 1}
+    assert [row["skin_tone"] for row in found.rows] == ["Fitzpatrick II", "Fitzpatrick III"]
 
 
 def test_pad_ufes_20_names_with_an_ending_and_the_misspelt_skin_type(tmp_path):

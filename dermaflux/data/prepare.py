@@ -57,14 +57,14 @@ class Prepared:
 def prepare(source: Source, folder: Path, root: Path) -> Prepared:
     """The manifest rows of `source` as it lies unpacked in `folder`, with files named from `root`.
 
-    Metadata may have the shape of the set's owner or, for a set of the ISIC Archive, that of the archive. Left out are
+    Metadata may have the shape of the set's owner or that of the ISIC Archive. Left out are
     images whose diagnosis is doubtful or unknown, that are named but not there, or there but not named.
     Raises DataError if metadata or a column of them is missing, or if `folder` is not in `root`.
     """
     folder, root = folder.resolve(), root.resolve()
     if not folder.is_relative_to(root):
         raise DataError(f"{folder} must lie in {root}, the manifest's folder, from where its rows name files.")
-    if source.isic and not _tables(source, folder):
+    if source.tables and not _tables(source, folder):
         archived = replace(source, **ARCHIVE)
         source = archived if _tables(archived, folder) else source
     images, prepared = _images(folder), Prepared()

@@ -65,6 +65,7 @@ ARCHIVE: Mapping[str, Any] = dict(
     meanings=_ARCHIVE,
     finer=("diagnosis_5", "diagnosis_4", "diagnosis_3", "diagnosis_2"),
     columns={**_ISIC_COLUMNS, **_SITE, "skin_tone": "fitzpatrick_skin_type"},
+    tones=FITZPATRICK,
 )
 """Metadata as the ISIC Archive and isic-cli give them, whatever the set."""
 DOUBTFUL: Mapping[str, str] = {
