@@ -8,7 +8,7 @@ gate.safetensors     mean (D,) and precision (D, D) of the gate's features of re
 import json
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -99,19 +99,18 @@ class Classifier:
 
     @torch.inference_mode()
     def measure(self, images: Iterable[Image.Image]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (N, 2) before the temperature, and gate features (N, D), of RGB images of any size, of which there
-        must be one at least; they are taken a few at a time."""
+        """Logits (N, 2) before the temperature, averaged over the card's views, and gate features (N, D) of the image
+        as it is, of RGB images of any size, of which there must be one at least; they are taken a few at a time."""
         outputs, images = [], iter(images)
         while batch := list(islice(images, BATCH)):
             with self.lock:
-                last, between = self.model.forward_intermediates(
-                    self.preprocess(batch), indices=list(self.card.gate.layers)
-                )
+                upright, *others = turned(self.preprocess(batch), self.card.views)
+                last, between = self.model.forward_intermediates(upright, indices=list(self.card.gate.layers))
                 pooled = self.model.forward_head(last, pre_logits=True)  # (N, C)
-                logits = self.model.get_classifier()(pooled)  # (N, 2)
+                logits = [self.model.get_classifier()(pooled), *map(self.model, others)]  # of (N, 2)
             places = (y.flatten(2) for y in between)  # (N, C, rows * columns)
             spread = [statistic for y in places for statistic in (y.mean(2), y.std(2))]
-            outputs.append((logits, torch.cat([*spread, pooled], 1)))
+            outputs.append((torch.stack(logits).mean(0), torch.cat([*spread, pooled], 1)))
         logits, features = zip(*outputs, strict=True)
         return torch.cat(logits), torch.cat(features)
 
@@ -151,6 +150,22 @@ class Classifier:
             folder.rename(old)
         temporary.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
+
+
+MIRRORED = ((), (-1,), (-2,), (-2, -1))
+
+
+def turned(images: torch.Tensor, views: int) -> Iterator[torch.Tensor]:
+    """The first `views`, of 8, of: images (..., S, S) as they are, mirrored, upside down and both, and these
+    quarter-turned."""
+    for one in (images, images.transpose(-2, -1))[: -(-views // 4)]:
+        yield from (one.flip(axes) if axes else one for axes in MIRRORED[:views])
+
+
+def turned_back(views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What was made of each of the views that `turned` gives, (..., S, S), turned back and stacked: (V, ..., S, S)."""
+    upright = (one.flip(axes) for one, axes in zip(views, chain(MIRRORED, MIRRORED), strict=False))
+    return torch.stack([one if i < len(MIRRORED) else one.transpose(-2, -1) for i, one in enumerate(upright)])
 
 
 def gate_width(model: nn.Module, gate: GateSpec) -> int:

@@ -25,6 +25,7 @@ MODEL_LIMITS: Mapping[str, float] = {
 }
 POOLS = ("token", "avg")
 MAX_IMAGE_SIZE = 1024
+VIEWS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class GateSpec:
 @dataclass(frozen=True)
 class Card:
     """What classifier.json says. `model`: keyword arguments of the timm architecture `arch`; mean, std: of RGB in
-    [0, 1]; images are squeezed to a square of `image_size` px; probabilities are softmax(logits / temperature)."""
+    [0, 1]; images are squeezed to a square of `image_size` px; probabilities are softmax(logits / temperature), the
+    logits averaged over so many `views` of an image: itself, its mirror images, and these quarter-turned."""
 
     arch: str
     model: dict[str, object]
@@ -74,6 +76,7 @@ class Card:
     trained_on: str
     licence: str
     version: str
+    views: int = 1
 
 
 UNMEASURED = dict(
@@ -119,6 +122,7 @@ def _faults(card: Card) -> list[str]:
         f"image_size must be a whole number up to {MAX_IMAGE_SIZE}": type(size) is int and 0 < size <= MAX_IMAGE_SIZE,
         "interpolation must be one of " + ", ".join(INTERPOLATIONS): card.interpolation in INTERPOLATIONS,
         "mean and std must have three values": len(card.mean) == len(card.std) == 3,
+        "views must be one of " + ", ".join(map(str, VIEWS)): type(card.views) is int and card.views in VIEWS,
         "a number is missing or not finite": all(math.isfinite(value) for value in numbers),
         "temperature and std must be positive": card.temperature > 0 and min(card.std) > 0,
         "a rate is not within 0 and 1": all(0 <= value <= 1 for value in rates),

@@ -120,7 +120,8 @@ class SaliencyMap:
 def explain(
     classifier: "Classifier", image: Image.Image, method: str = "gradcam", target: str = "malignant"
 ) -> SaliencyMap:
-    """The saliency map of an RGB image of any size for the class `target` after one of METHODS.
+    """The saliency map of an RGB image of any size for the class `target` after one of METHODS: the mean over the views
+    whose logits the classifier averages.
 
     Raises InputError for an unknown method or target.
     """
@@ -129,7 +130,7 @@ def explain(
     if target not in TARGETS:
         raise InputError(f"A saliency map explains one of {', '.join(TARGETS)}, not “{target}”.")
     with classifier.lock:
-        cam = _cam(classifier, METHODS[method], target, classifier.preprocess([image]))
+        cam = _mean_cam(classifier, METHODS[method], target, classifier.preprocess([image]))
     return _finish(cam, cells(classifier), image.size, method, target)
 
 
@@ -143,8 +144,18 @@ def cells(classifier: "Classifier") -> int:
     return -(-classifier.card.image_size // model.feature_info[-1]["reduction"])
 
 
-def _cam(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray:
-    """The method's map of the preprocessed image `x` (1, 3, S, S): (S, S) float32. The lock must be held."""
+def _mean_cam(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray:
+    """The mean over views of the method's maps of the preprocessed image `x` (1, 3, S, S): (S, S) float32."""
+    import torch
+
+    from dermaflux.classifier import turned, turned_back
+
+    views = torch.cat(list(turned(x, classifier.card.views)))
+    return turned_back(torch.from_numpy(_cams(classifier, method, target, views)).unbind()).mean(0).numpy()
+
+
+def _cams(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray:
+    """The method's maps of preprocessed images `x` (N, 3, S, S): (N, S, S) float32. The lock must be held."""
     import torch
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget, FinerWeightedTarget
 
@@ -159,7 +170,7 @@ def _cam(classifier: "Classifier", method: Method, target: str, x) -> np.ndarray
     hooks = getattr(cam, "base_cam", cam).activations_and_grads
     try:  # not as a context manager: BaseCAM.__exit__ swallows IndexError
         with torch.enable_grad():
-            return cam(x.requires_grad_(), targets=[goal])[0]
+            return cam(x.requires_grad_(), targets=[goal] * len(x))
     finally:
         hooks.release()
 

@@ -1,10 +1,12 @@
 """Training and calibrating the classifier."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +16,7 @@ from tiny_classifier import TINY, lesion, rows, write_manifest
 from dermaflux.classifier import Classifier
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import classification
-from dermaflux.training import calibration, loop, views
+from dermaflux.training import calibration, folds, loop, views
 from dermaflux.training import classifier as training
 from dermaflux.training.teacher import Lessons, echo_loss
 
@@ -30,7 +32,7 @@ def test_a_run_is_not_gone_on_with_by_other_pixels_of_the_same_names(tmp_path):
 def test_folds_part_neither_lesions_nor_patients_where_one_is_known_of_some_images_only(tmp_path):
     given = [{"patient_id": "P1", "source_id": "L1"}, {"source_id": "L1"}, {"patient_id": "P9", "source_id": "L5"}]
     path = write_manifest(tmp_path, [{"label": "benign", "patient_id": ""} | one for one in given])
-    first, second, third = training.groups(training.read_rows([path]))
+    first, second, third = folds.groups(folds.read_rows([path]))
     assert first == second != third
 
 
@@ -91,7 +93,7 @@ def test_test_split_is_left_alone_drawn_images_only_train_and_patients_stay_toge
     rows += [{"label": "benign", "split": "test", "patient_id": "z"}]
     path = write_manifest(tmp_path, rows)
     held = []
-    for train, held_out in training.divide(training.read_rows([path]), training.ClassifierOptions()):
+    for train, held_out in folds.divide(folds.read_rows([path]), 5, 0):
         patients = [
             {row.values["patient_id"] for row in part if row.values["patient_id"]} for part in (train, held_out)
         ]
@@ -106,10 +108,10 @@ def test_the_same_picture_is_never_learned_from_and_held_out(tmp_path):
     path = write_manifest(tmp_path, [{"label": label, "split": "train"} for label in ("benign", "malignant") * 12])
     for copy in range(2, 24, 4):  # every fourth is one before it again, a little brighter
         Image.open(tmp_path / f"{copy - 2}.png").point(lambda value: value + 2).save(tmp_path / f"{copy}.png")
-    rows = training.read_rows([path])
-    found = training.groups(rows)
+    rows = folds.read_rows([path])
+    found = folds.groups(rows)
     assert all(found[copy] == found[copy - 2] for copy in range(2, 24, 4)) and len(set(found)) > 12
-    for learned, held_out in training.divide(rows, training.ClassifierOptions(folds=3)):
+    for learned, held_out in folds.divide(rows, 3, 0):
         apart = [{found[rows.index(row)] for row in part} for part in (learned, held_out)]
         assert not apart[0] & apart[1]
 
@@ -124,7 +126,7 @@ def test_a_spared_split_is_measured_and_not_learned(tmp_path):
     training.train([path], tmp_path / "run", replace(TINY, spared="val"))
     card = Classifier.load(tmp_path / "run" / "classifier").card
     assert card.operating_point.n == 20 and "held out of its training" in card.operating_point.measured_on
-    assert card.trained_on.count("20 of them") == 1
+    assert card.trained_on == "20 photographs, 8 of them malignant"
     with pytest.raises(DataError, match="split “none”"):
         training.train([path], tmp_path / "other", replace(TINY, spared="none"))
 
@@ -141,13 +143,122 @@ def losses(folder: Path) -> list[dict[str, str]]:
 
 
 def test_a_teacher_is_heard_on_phantoms_then_on_images_before_their_labels(tmp_path):
-    options = replace(TINY, steps=60, phantoms=16, phantom_steps=60, labels_from=0.9, spared="val")
+    options = replace(TINY, steps=60, phantoms=16, drawn_steps=60, labels_from=0.9, spared="val")
     training.train([write_manifest(tmp_path, two_splits())], tmp_path / "run", options, brightness)
-    on_phantoms, on_images = losses(tmp_path / "run" / "phantoms"), losses(tmp_path / "run" / "fold-0")
+    on_phantoms, on_images = losses(tmp_path / "run" / "drawn"), losses(tmp_path / "run" / "fold-0")
     assert float(on_phantoms[-1]["lesson"]) < 0.8 * float(on_phantoms[0]["lesson"])
     assert "loss" not in on_phantoms[0]
     assert float(on_images[-1]["lesson"]) < float(on_phantoms[0]["lesson"])
     assert not on_images[0]["loss"] and on_images[-1]["loss"]
+
+
+def test_drawn_images_teach_features_before_any_label_and_belong_to_no_fold(tmp_path):
+    drawn = [{"label": label, "split": "train", "source": "synthetic"} for label in ("benign", "malignant") * 6]
+    path = write_manifest(tmp_path, two_splits() + drawn)
+    options = replace(TINY, phantoms=4, drawn_steps=4, spared="val")
+    training.train([path], tmp_path / "run", options, brightness)
+    card = Classifier.load(tmp_path / "run" / "classifier").card
+    assert "20 photographs, 8 of them malignant" in card.trained_on
+    assert "of 4 phantoms and 12 other drawn images first" in card.trained_on
+    held = pd.read_csv(tmp_path / "run" / "held_out.csv")
+    assert len(held) == 20 and set(held["split"]) == {"val"}
+
+
+def test_an_image_and_its_mirror_image_are_answered_alike_where_views_are_averaged(tmp_path):
+    training.train([write_manifest(tmp_path, rows())], tmp_path / "run", replace(TINY, views=4))
+    classifier, image = Classifier.load(tmp_path / "run" / "classifier"), lesion(3, (32, 32))
+    ways, mirrored = (None, *Image.Transpose), {None, *map(Image.Transpose, (0, 1, 3))}
+    seen = [image.transpose(way) if way is not None else image for way in ways]
+    for count, alike in ((1, {None}), (4, mirrored), (8, set(ways))):
+        one = replace(classifier, card=replace(classifier.card, views=count))
+        said = dict(zip(ways, (prediction.p_malignant for prediction in one.predict(seen)), strict=True))
+        assert {way for way in ways if abs(said[way] - said[None]) < 1e-6} == alike
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        *((dict(views=views), f"views={views} is none of 1, 2, 4, 8") for views in (3, 16)),
+        (dict(views=0), "views must be at least 1"),
+        (dict(batch=1), "batch=1 cannot hold as many images of each class"),
+        (dict(folds=1), "folds must be at least 2, not 1"),
+        (dict(phantoms=-1), "phantoms must not be below 0"),
+        (dict(labels_from=2.0), "labels_from must be from 0 to 1"),
+    ],
+)
+def test_options_by_which_no_classifier_can_be_trained_are_refused(wrong, sentence):
+    with pytest.raises(InputError, match=sentence):
+        training.ClassifierOptions(**wrong)
+
+
+def test_a_killed_run_is_not_gone_on_with_by_other_labels_options_drawn_images_or_teacher(tmp_path):
+    drawn = [{"label": "benign", "split": "train", "source": "synthetic"} for _ in range(6)]
+    path, out = write_manifest(tmp_path, rows() + drawn), tmp_path / "run"
+    options = replace(TINY, phantoms=2, drawn_steps=2, folds=2)
+    training.train([path], out, options, brightness)
+    shutil.rmtree(out / "whole")  # as if killed after the folds
+
+    def refused(options=options, teacher=brightness):
+        with pytest.raises(InputError, match="was made otherwise"):
+            training.train([path], out, options, teacher)
+
+    refused(replace(options, phantoms=4))
+    refused(replace(options, learning_rate=1e-2))
+    refused(teacher=lambda views: brightness(views) + views.float().std())
+    lesion(99).save(tmp_path / "52.png")  # one of the drawn
+    refused()
+    lesion(52, dark=False).save(tmp_path / "52.png")
+
+    path.write_text(path.read_text().replace("0.png,benign", "0.png,malignant", 1))
+    refused()
+
+
+def test_more_steps_train_every_fold_for_longer(tmp_path):
+    path = write_manifest(tmp_path, rows())
+    training.train([path], tmp_path / "run", replace(TINY, folds=2))
+    training.train([path], tmp_path / "run", replace(TINY, folds=2, steps=16))
+    for part in ("fold-0", "fold-1", "whole"):
+        assert (tmp_path / "run" / part / "checkpoint" / "step").read_text() == "16"
+    with pytest.raises(InputError, match="has done 16 steps, more than 12"):
+        training.train([path], tmp_path / "run", replace(TINY, folds=2))
+
+
+def test_a_card_says_what_was_learned_from(tmp_path):
+    known = [row | {"licence": "CC0-1.0"} for row in rows()]
+    phantoms = [{"label": label, "split": "train", "source": "phantom"} for label in ("benign", "malignant")]
+    path = write_manifest(tmp_path, known + phantoms)
+    options = replace(TINY, folds=2, drawn_steps=0, title="My own", licence="MIT")
+    training.train([path], tmp_path / "run", options, brightness)
+    card = Classifier.load(tmp_path / "run" / "classifier").card
+    assert card.trained_on == (
+        "50 photographs (CC0-1.0), 20 of them malignant, beside 2 drawn ones, with the features of an ImageNet "
+        "MobileNetV2 as a teacher"
+    )
+    text = (tmp_path / "run" / "classifier" / "README.md").read_text()
+    assert "# My own" in text and "license: mit" in text
+
+
+def test_synthetic_images_are_not_learned_with_their_labels_beside_folds_of_photographs(tmp_path):
+    synthetic = [{"label": label, "split": "train", "source": "synthetic"} for label in ("benign", "malignant")]
+    path = write_manifest(tmp_path, two_splits() + synthetic)
+    with pytest.raises(InputError, match="what a generator knows of the images of any fold"):
+        training.train([path], tmp_path / "run", TINY)
+    training.train([path], tmp_path / "run", replace(TINY, spared="val"))
+    assert "beside 2 drawn ones" in Classifier.load(tmp_path / "run" / "classifier").card.trained_on
+
+
+def test_a_split_without_one_of_the_classes_cannot_be_spared(tmp_path):
+    held = [{"label": "benign", "split": "val"}]
+    with pytest.raises(DataError, match="some images must be learned from and some held out"):
+        training.train([write_manifest(tmp_path, rows() + held)], tmp_path / "run", replace(TINY, spared="val"))
+
+
+def test_there_must_be_drawn_images_to_learn_from_first_and_a_transformer_to_learn(tmp_path):
+    path = write_manifest(tmp_path, rows())
+    with pytest.raises(InputError, match="needs drawn images"):
+        training.train([path], tmp_path / "run", replace(TINY, phantoms=0), brightness)
+    with pytest.raises(InputError, match="resnet10t is no vision transformer"):
+        training.train([path], tmp_path / "run", replace(TINY, arch="resnet10t", model=()))
 
 
 def test_lessons_are_told_in_units_of_their_own_spread():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dermaflux import saliency
-from dermaflux.classifier import Classifier, create_model, gate_width
+from dermaflux.classifier import Classifier, create_model, gate_width, turned, turned_back
 from dermaflux.classifier_card import GateSpec
 from dermaflux.errors import InputError
 from dermaflux.saliency import METHODS, TARGETS, SaliencyMap, explain
@@ -35,7 +35,7 @@ def tiny(nano) -> Classifier:
     """An untrained ViT with four register tokens, so with five prefix tokens, on a 6 x 6 grid."""
     size = dict(patch_size=8, embed_dim=48, depth=2, num_heads=2, reg_tokens=4)
     gate = GateSpec((0,), 1.0, 0.0, 1)
-    card = replace(nano.card, arch="vit_tiny_patch16_224", model=size, image_size=48, gate=gate)
+    card = replace(nano.card, arch="vit_tiny_patch16_224", model=size, image_size=48, gate=gate, views=1)
     torch.manual_seed(0)
     model = create_model(card).requires_grad_(False).eval()
     model.head.weight.normal_()
@@ -72,6 +72,25 @@ def test_a_map_responds_to_the_target(tiny, method):
 def test_eigencam_does_not_depend_on_the_target_and_says_so(tiny):
     a, b = (explain(tiny, lesion(), "eigencam", target) for target in TARGETS)
     assert np.array_equal(a.values, b.values) and not METHODS["eigencam"].discriminative
+
+
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_views_differ_and_turn_back_to_the_image(views):
+    images = torch.rand(2, 3, 5, 5)
+    seen = list(turned(images, views))
+    assert len({tuple(one.flatten().tolist()) for one in seen}) == views
+    assert all(torch.equal(one, images) for one in turned_back(seen))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mirrored_image_is_explained_by_the_mirrored_map_where_views_are_averaged(tiny, method):
+    averaged = replace(tiny, card=replace(tiny.card, views=8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (tiny.card.image_size,) * 2 + (3,), np.uint8))
+    straight, turned_image = (
+        explain(averaged, one, method) for one in (image, image.transpose(Image.Transpose.ROTATE_90))
+    )
+    np.testing.assert_allclose(np.rot90(straight.values), turned_image.values, atol=1e-4)
+    assert not np.allclose(straight.values, explain(tiny, image, method).values, atol=1e-2)
 
 
 def test_maps_repeat_exactly(nano):

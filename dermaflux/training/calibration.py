@@ -129,6 +129,7 @@ def auc_interval(malignant: np.ndarray, scores: np.ndarray, resamples: int = 200
 def readme(card: Card, title: str = "DermaFlux nano classifier", start: str = "from scratch") -> str:
     """A short model card of the figures in `card`; start: which weights training began with."""
     point, gate = card.operating_point, card.gate
+    views = f", the mean of {card.views} mirrored and turned views" if card.views > 1 else ""
     between = lambda interval: f"{interval[0]:.3f} to {interval[1]:.3f}"
     return f"""---
 license: {card.licence.lower() if " " not in card.licence else "other"}
@@ -136,7 +137,7 @@ pipeline_tag: image-classification
 tags: [dermoscopy, timm]
 ---
 # {title}
-{card.arch} (timm) at {card.image_size} px; benign or malignant. Trained {start} on {card.trained_on}.
+{card.arch} (timm) at {card.image_size} px; benign or malignant{views}. Trained {start} on {card.trained_on}.
 Research demonstration. Not a medical device; not for diagnosis.
 
 Measured on {point.measured_on}: AUC {card.auc:.3f} ({between(card.auc_interval)}); at p = {point.threshold:.3f}

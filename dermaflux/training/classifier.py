@@ -1,12 +1,17 @@
 """Train the embedded ViT on the images of manifests, calibrate it on out-of-fold answers and write `out/classifier`.
 
 Classes are balanced in every batch; the calibration afterwards brings probabilities back to the true prevalence. With a
-teacher, the network learns that one's features of every view: of phantoms first, which belong to no fold, then of the
-images, before and beside their labels, and with these what the teacher's features say of the label.
+teacher, the network learns that one's features of every view: of phantoms and other drawn images first, which belong to
+no fold, then of the photographs, before and beside their labels, and with these what the teacher's features say of the
+label.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -15,35 +20,29 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
-from safetensors.torch import load_file, save_file
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 from timm.models import VisionTransformer
 from timm.optim import create_optimizer_v2
 
 import dermaflux
-from dermaflux.classifier import Classifier, create_model, gate_width
-from dermaflux.classifier_card import LABELS, UNMEASURED, Card, GateSpec
+from dermaflux.classifier import Classifier, create_model, gate_width, is_vit, turned
+from dermaflux.classifier_card import LABELS, UNMEASURED, VIEWS, Card, GateSpec
 from dermaflux.data import manifest
-from dermaflux.data.check import alike, perceptual_hash
-from dermaflux.data.curate import each_once, groups_of
 from dermaflux.data.pixels import open_rgb, read_pixels
-from dermaflux.errors import DataError
+from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
 from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
+from dermaflux.training.folds import divide, is_real, read_rows
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.teacher import Lessons, Teacher, echo_loss
 from dermaflux.training.views import augment
 
-DRAWN = ("phantom", "synthetic")
 DETAIL = 2
 """Views are made at this many times the size that the network sees: the teacher's cells are as many as its patches."""
 MEASURED = 512
 """Views on which the teacher's features are measured before training."""
-VIEWS = 4
-"""Of each image, from which is learned how the teacher's features tell the labels."""
+ASKED = 4
+"""Views of each image, random ones and as many turned ones, that show how the teacher's features tell the labels."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,10 @@ class ClassifierOptions:
     """How the classifier is trained.
 
     arch, model: a timm ViT and its keyword arguments; image_size in px; gate_layers: see GateSpec; mixup: the parameter
-    of its beta distribution. folds: how often a part of the real images is held out; spared: the one split that is held
-    out instead. Where there is a teacher: phantoms, and for how many steps they are seen; labels_from: the share of the
-    later run after which labels count. ema: decay of the averaged weights.
+    of its beta distribution. views: see Card. folds: how often a part of the real images is held out; spared: the one
+    split that is held out instead. Where there is a teacher: phantoms, and for how many steps they and other drawn
+    images are seen; labels_from: the share of the later run after which labels count. ema: decay of the averaged
+    weights. title, licence: what its card shall say.
     """
 
     arch: str = "vit_nano_convstem16"
@@ -64,23 +64,27 @@ class ClassifierOptions:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     mixup: float = 0.1
+    views: int = 4
     folds: int = 5
     spared: str = ""
     phantoms: int = 3000
-    phantom_steps: int = 1500
+    drawn_steps: int = 4000
     labels_from: float = 0.3
     ema: float = 0.995
     gate_layers: tuple[int, ...] = (1, 3)
-    trained_on: str = "dermoscopic images of the ISIC 2017 challenge (CC0), {images} of them, {malignant} malignant"
-    taught_by: str = (
-        ", with the features of an ImageNet MobileNetV2 (Apache-2.0) as a teacher, of phantoms first and then of these"
-    )
-    licence: str = "Apache-2.0"
+    title: str = "A classifier of skin lesions"
+    licence: str = "as its images allow"
     save_every: int = 100
     seed: int = 0
 
     def __post_init__(self):
         checked(self)
+        if self.views not in VIEWS:
+            raise InputError(f"views={self.views} is none of {', '.join(map(str, VIEWS))}.")
+        if self.batch % len(LABELS):
+            raise InputError(f"batch={self.batch} cannot hold as many images of each class; it must be even.")
+        if self.folds < 2 and not self.spared:
+            raise InputError(f"folds must be at least 2, not {self.folds}.")
 
 
 def train(manifests: list[Path], out: Path, options: ClassifierOptions, teacher: Teacher | None = None) -> None:
@@ -89,26 +93,34 @@ def train(manifests: list[Path], out: Path, options: ClassifierOptions, teacher:
     Each fold of the real images, stratified by label and parting neither the images of a patient nor near-duplicates,
     is held out once from a training of its own; temperature, operating point and figures come from these answers
     together, and the classifier that is written learns from all. With `options.spared` one training learns from the
-    rest and is measured on that split. Rows whose source is phantom or synthetic only train. What is said of each image
-    held out is in `out/held_out.csv`.
+    rest and is measured on that split. Rows whose source is phantom or synthetic only train: where there is a teacher
+    before the others and without their labels, which their generator may have learned from images that are held out.
+    What is said of each image held out is in `out/held_out.csv`.
     Raises DataError if a class has too few images to hold some out.
     """
     rows = read_rows(manifests)
-    parts, answers = divide(rows, options), []
-    final = parts[0][0] if options.spared else rows
-    start = _taught_by_phantoms(out / "phantoms", options, teacher) if teacher and options.phantom_steps else {}
+    drawn = [row for row in rows if not is_real(row)]
+    taught = bool(teacher and options.drawn_steps)
+    if not taught and not options.spared and any(row.values["source"] == "synthetic" for row in drawn):
+        raise InputError(
+            "Synthetic images may show what a generator knows of the images of any fold. Learn from them before "
+            "labels, with --teacher, or hold out a split that the generator has not seen, with --set spared=val."
+        )
+    rows = [row for row in rows if not taught or is_real(row)]
+    parts, answers = divide(rows, options.folds, options.seed, options.spared), []
+    start = _taught_by_drawn(drawn, out / "drawn", options, teacher) if taught else {}
     for k, (learned, spared) in enumerate(parts):
-        folder, kept = out / f"fold-{k}", out / f"fold-{k}" / "held_out.safetensors"
-        if not kept.exists():
-            classifier = _classifier(learned, folder, options, start, teacher)
-            logits, features = classifier.measure(map(open_rgb, spared))
-            truth = torch.tensor([LABELS.index(row.label) for row in spared])
-            save_file({"logits": logits, "distances": classifier.distances(features), "truth": truth}, kept)
-        answers.append(HeldOut(**load_file(kept)))
-    folder = out / "fold-0" if options.spared else out / "whole"
-    whole, joined = _classifier(final, folder, options, start, teacher), HeldOut.joined(answers)
+        classifier = _classifier(learned, out / f"fold-{k}", options, start, teacher)
+        logits, features = classifier.measure(map(open_rgb, spared))
+        truth = torch.tensor([LABELS.index(row.label) for row in spared])
+        answers.append(HeldOut(logits, classifier.distances(features), truth))
+    whole = classifier if options.spared else _classifier(rows, out / "whole", options, start, teacher)
+    if taught:
+        first = f", of {options.phantoms} phantoms and {len(drawn)} other drawn images first and then of these"
+        whole = replace(whole, card=replace(whole.card, trained_on=whole.card.trained_on + first))
+    joined = HeldOut.joined(answers)
     classifier, scores = calibrate(whole, joined, len(answers))
-    classifier.save(out / "classifier", readme(classifier.card))
+    classifier.save(out / "classifier", readme(classifier.card, options.title))
     _write_answers(out / "held_out.csv", [part for _, part in parts], joined, scores)
 
 
@@ -123,64 +135,31 @@ def _write_answers(path: Path, parts: list[list[manifest.Row]], answers: HeldOut
     write_atomically(path, lambda file: file.write(pd.DataFrame(lines).join(said).to_csv(index=False).encode()))
 
 
-def read_rows(manifests: list[Path]) -> list[manifest.Row]:
-    """The rows of all splits but test. Raises DataError if an image is in two manifests."""
-    rows = [row for path in manifests for row in manifest.read(path) if row.split != "test"]
-    each_once(rows)
-    return rows
+Weights = Mapping[str, torch.Tensor]
+NOTHING: Weights = MappingProxyType({})
 
 
-def is_real(row: manifest.Row) -> bool:
-    """Whether the image of `row` is a photograph: neither phantom nor synthetic."""
-    return row.values.get("source") not in DRAWN
-
-
-def divide(rows: list[manifest.Row], options: ClassifierOptions) -> list[tuple[list[manifest.Row], list[manifest.Row]]]:
-    """The rows to learn from and those held out, once a fold. Raises DataError if there are too few."""
-    real = [row for row in rows if is_real(row)]
-    if options.spared:
-        parts = [[row for row in real if row.split == options.spared]]
-        if not parts[0] or len(parts[0]) == len(real):
-            raise DataError(f"The split “{options.spared}” must hold some of the images, not none or all.")
-    else:
-        if min(sum(row.label == label for row in real) for label in LABELS) < options.folds:
-            raise DataError(f"Training needs at least {options.folds} real images of each class; there are fewer.")
-        folds = StratifiedGroupKFold(options.folds, shuffle=True, random_state=options.seed)
-        parts = [
-            [real[i] for i in chosen] for _, chosen in folds.split(real, [row.label for row in real], groups(real))
-        ]
-    away = [{row.path for row in part} for part in parts]
-    return [([row for row in rows if row.path not in gone], part) for gone, part in zip(away, parts, strict=True)]
-
-
-def groups(rows: list[manifest.Row]) -> list[int]:
-    """A number for each row, the same for images of a patient or a lesion and for near-duplicates."""
-    known, looks = groups_of(rows), np.array(alike([perceptual_hash(open_rgb(row)) for row in rows]), int)
-    size = 2 * len(rows)  # of both numbers, the second behind the first
-    joined = coo_array((np.ones(len(rows)), (known, len(rows) + looks)), (size, size))
-    return connected_components(joined, directed=False)[1][known].tolist()
-
-
-Weights = dict[str, torch.Tensor]
-
-
-def _taught_by_phantoms(out: Path, options: ClassifierOptions, teacher: Teacher) -> Weights:
-    """The weights of a network that has learned what `teacher` sees in phantoms, and no label."""
-    path = out / "model.safetensors"
-    if not path.exists():
-        torch.manual_seed(options.seed)
-        model = create_model(_card([], options, teacher)).to(memory_format=torch.channels_last)
-        pixels = draw_phantoms(options.phantoms, options.image_size * DETAIL, options.seed)
-        unknown = torch.arange(len(pixels)) % len(LABELS)
-        optimise(model, pixels, unknown, out, replace(options, steps=options.phantom_steps, labels_from=1), teacher)
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-    return load_file(path)
+def _taught_by_drawn(rows: list[manifest.Row], out: Path, options: ClassifierOptions, teacher: Teacher) -> Weights:
+    """The weights of a network that has learned what `teacher` sees in phantoms and `rows`, and no label."""
+    torch.manual_seed(options.seed)
+    model = create_model(_card([], options, teacher)).to(memory_format=torch.channels_last)
+    size = options.image_size * DETAIL
+    pixels = torch.cat([draw_phantoms(options.phantoms, size, options.seed), read_pixels(rows, size)])
+    if len(pixels) < len(LABELS):
+        raise InputError(f"drawn_steps={options.drawn_steps} needs drawn images: give phantoms, or set it to 0.")
+    unknown = torch.arange(len(pixels)) % len(LABELS)
+    optimise(model, pixels, unknown, out, replace(options, steps=options.drawn_steps, labels_from=1), teacher)
+    return {name: value.contiguous() for name, value in model.state_dict().items()}
 
 
 def _card(rows: list[manifest.Row], options: ClassifierOptions, teacher: Teacher | None) -> Card:
     """The card of a classifier trained on `rows`, before it is calibrated."""
-    malignant = sum(row.label == "malignant" for row in rows)
-    trained_on = options.trained_on.format(images=len(rows), malignant=malignant)
+    real = [row for row in rows if is_real(row)]
+    malignant = sum(row.label == "malignant" for row in real)
+    licences = ", ".join(sorted({row.values.get("licence") or "" for row in real} - {""}))
+    known = f" ({licences})" if licences else ""
+    beside = f", beside {len(rows) - len(real)} drawn ones" if len(rows) > len(real) else ""
+    taught_by = ", with the features of an ImageNet MobileNetV2 as a teacher" if teacher else ""
     return Card(
         arch=options.arch,
         model=dict(options.model),
@@ -190,9 +169,10 @@ def _card(rows: list[manifest.Row], options: ClassifierOptions, teacher: Teacher
         interpolation="bicubic",
         labels=LABELS,
         gate=GateSpec(options.gate_layers, 0.0, 1.0, 0),
-        trained_on=trained_on + (options.taught_by if teacher else ""),
+        trained_on=f"{len(real)} photographs{known}, {malignant} of them malignant{beside}{taught_by}",
         licence=options.licence,
         version=dermaflux.__version__,
+        views=options.views,
         **UNMEASURED,
     )
 
@@ -200,13 +180,15 @@ def _card(rows: list[manifest.Row], options: ClassifierOptions, teacher: Teacher
 def _classifier(
     rows: list[manifest.Row], out: Path, options: ClassifierOptions, start: Weights, teacher: Teacher | None
 ) -> Classifier:
-    """A classifier trained on `rows` from the weights `start` on, with its gate, not calibrated yet."""
+    """A classifier trained on `rows` from the weights `start` on, with its gate, not calibrated yet. Of a run that has
+    been finished before only the gate is fitted anew."""
     card, labels = _card(rows, options, teacher), torch.tensor([LABELS.index(row.label) for row in rows])
     torch.manual_seed(options.seed)
     model = create_model(card).to(memory_format=torch.channels_last)
     if start:
         model.load_state_dict(start)
-    optimise(model, read_pixels(rows, options.image_size * DETAIL), labels, out, options, teacher)
+    pixels = read_pixels(rows, options.image_size * DETAIL)
+    optimise(model, pixels, labels, out, options, teacher, start)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
     _, known = classifier.measure(map(open_rgb, filter(is_real, rows)))
@@ -221,17 +203,34 @@ def optimise(
     out: Path,
     options: ClassifierOptions,
     teacher: Teacher | None = None,
+    start: Weights = NOTHING,
 ) -> None:
     """Train `model` on pixels (N, 3, S, S) uint8 in class-balanced, augmented and mixed batches, as `options` say, and
-    on what `teacher` says of the same views at twice their size; leaves the averaged weights in it."""
+    on what `teacher` says of the same views at twice their size; leaves the averaged weights in it. start: the weights
+    that it has, if not random ones."""
     torch.manual_seed(options.seed)
     seen = options.image_size * DETAIL
-    some = pixels[torch.randperm(len(pixels))[:MEASURED]]
-    lessons = Lessons.of(teacher, augment(some, seen)) if teacher else None
-    if lessons and options.labels_from < 1:
-        lessons = lessons.knowing((augment(pixels, seen) for _ in range(VIEWS)), labels)
+    if not is_vit(model):
+        raise InputError(f"{options.arch} is no vision transformer, which this recipe is for. Fine-tune it: --val.")
+    kept = settings(replace(options, title="", licence="")) | digest(pixels, labels)
+    echo = torch.nn.ModuleList()
+    if teacher:
+        said = teacher(F.interpolate(pixels[:1].float(), (seen, seen)).byte())
+        kept |= {"teacher": digest(said)["images"], "start": digest(*start.values())["images"]}
+        echo = Lessons.echo(model.num_features, said.shape[-1])
+
+    @cache  # not before the first step: a finished run needs none
+    def lessons() -> Lessons:
+        with torch.random.fork_rng():
+            torch.manual_seed(options.seed)
+            some = pixels[torch.randperm(len(pixels))[:MEASURED]]
+            found = Lessons.of(teacher, augment(some, seen))
+            if options.labels_from < 1:
+                random = (augment(pixels, seen) for _ in range(ASKED))
+                found = found.knowing(chain(random, turned(pixels, ASKED)), labels)
+        return found
+
     accelerator = Accelerator(mixed_precision="bf16")
-    echo = lessons.echo(model.num_features) if lessons else torch.nn.ModuleList()
     both = torch.nn.ModuleList([model, echo])
     optimizer = create_optimizer_v2(both, "adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.steps // 20 + 1, options.steps)
@@ -256,18 +255,19 @@ def optimise(
             pooled = model.forward_head(tokens, pre_logits=True)
             logits = model.head(pooled).float()
             answers = [one(of) for one, of in zip(echo, (tokens[:, model.num_prefix_tokens :], pooled), strict=False)]
-        if lessons:
-            heard = lessons.hear(x.round().byte())
+        if teacher:
+            heard = lessons().hear(x.round().byte())
             losses["lesson"] = echo_loss(answers, heard)
-        if not lessons or i >= options.labels_from * options.steps:
+        if not teacher or i >= options.labels_from * options.steps:
             right, other = F.cross_entropy(logits, y), F.cross_entropy(logits, y[order])
             losses["loss"] = share * right + (1 - share) * other
-        if lessons and "loss" in losses:
-            losses["verdict"] = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], lessons.verdict(heard))
+        if teacher and "loss" in losses:
+            verdict = lessons().verdict(heard)
+            losses["verdict"] = F.binary_cross_entropy_with_logits(logits[:, 1] - logits[:, 0], verdict)
         update(accelerator, sum(losses.values()), optimizer, schedule, parameters, average)
         accuracy = {"accuracy": float((logits.argmax(1) == y).float().mean())}
         return {name: value.item() for name, value in losses.items()} | accuracy
 
-    kept = dict(save_every=options.save_every, made_of=settings(options) | digest(pixels, labels))
-    fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, **kept)
+    every = dict(save_every=options.save_every, seed=options.seed)
+    fit(accelerator, step, steps=options.steps, out=out, made_of=kept, **every)
     average.copy_to(parameters)

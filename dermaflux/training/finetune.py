@@ -28,7 +28,7 @@ from dermaflux.data.pixels import open_rgb, read_pixels
 from dermaflux.errors import DataError, InputError, ModelUnavailable
 from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
-from dermaflux.training.classifier import is_real
+from dermaflux.training.folds import is_real
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.views import augment
 

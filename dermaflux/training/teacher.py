@@ -68,9 +68,10 @@ class Lessons:
         """The probability of label 1 (N,) that follows from what was heard of N views."""
         return torch.sigmoid(heard[1] @ self.weight + self.bias)
 
-    def echo(self, width: int) -> nn.ModuleList:
-        """Linear maps from tokens of `width` numbers to the features of cells, and of whole views."""
-        return nn.ModuleList(nn.Linear(width, self.mean.shape[1]) for _ in range(2))
+    @staticmethod
+    def echo(width: int, features: int) -> nn.ModuleList:
+        """Linear maps from tokens of `width` numbers to so many features of cells, and of whole views."""
+        return nn.ModuleList(nn.Linear(width, features) for _ in range(2))
 
 
 def echo_loss(answers: list[torch.Tensor], heard: Heard) -> torch.Tensor:
