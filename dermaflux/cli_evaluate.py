@@ -51,16 +51,18 @@ def concordance(
     drawn: Annotated[
         Path | None, typer.Argument(metavar="DIR", file_okay=False, exists=True, help="a folder of drawn PNGs")
     ] = None,
-    count: Count = 500,
+    count: Annotated[int | None, typer.Option(min=20, help="default: 500")] = None,
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
 
     if drawn is not None:
+        if count is not None or lora_strength is not None:
+            raise InputError("--count and --lora-strength are for what is drawn now; DIR is measured as it is.")
         wanted, images = concordance.drawn_folder(drawn)
     else:
-        wanted = concordance.requests(count)
+        wanted = concordance.requests(count or 500)
         images = _drawn(wanted, lora_strength)
     typer.echo(figures.table(concordance.of_images(wanted, images)))
 

@@ -79,6 +79,8 @@ def base(
     if objective not in OBJECTIVES:
         raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}, not “{objective[:40]}”.")
     options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    if given := _given(others) & {"away", "contrast"}:
+        raise InputError(f"--set {min(given)} changes what a LoRA distils; a base leads away from no other caption.")
     train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher, objective)
 
 
@@ -169,6 +171,10 @@ def lora(
         captions_from and one_of("--captions-from", captions_from, CAPTIONS),
     )
     bits = {"8bit": 8, "4bit": 4}[one_of("--quantise", quantise, ("8bit", "4bit"))] if quantise else 0
+    if validation_seed and not captions:
+        raise InputError("--validation-seed belongs to --captions; other sheets follow --seed.")
+    if "away" in _given(others) and not weaker:
+        raise InputError("--set away needs --weaker, the model that distilled guidance leads away from.")
     if captions and not validate_every:
         raise InputError("--captions needs --validate-every, the number of steps between the sheets.")
     given = dict(steps=steps, batch=batch, learning_rate=rate, seed=seed, accumulate=accumulate)
@@ -178,6 +184,11 @@ def lora(
     options = LoraOptions(rank, alpha or rank, named, flow, start, weaker)
     shown = Validation(read_captions(captions), validation_seed, guidance=VALIDATION_GUIDANCE) if captions else None
     train_lora(base, Material(tuple(manifests), size, fit, captions_from, teacher), out, options, bits, shown)
+
+
+def _given(others: list[str] | None) -> set[str]:
+    """The names of what --set gives."""
+    return {text.partition("=")[0] for text in others or ()}
 
 
 @train.command()

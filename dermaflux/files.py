@@ -57,6 +57,11 @@ def sketch(path: Path) -> str:
     return found.hexdigest()[:16]
 
 
+def weights_of(path: Path) -> list[str]:
+    """What tells the weights in a folder, or a file of them, from others: a sketch of each file."""
+    return [sketch(file) for file in (sorted(path.rglob("*.safetensors")) if path.is_dir() else [path])]
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Fill a temporary file beside `path` by `write`, then rename it; nothing half-written is left behind.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image
 
 from dermaflux.errors import InputError
 
@@ -242,30 +242,3 @@ def overlay(image: Image.Image, map: SaliencyMap, opacity: float = 0.5) -> Image
         raise InputError("The saliency map belongs to an image of another size.")
     mask = Image.fromarray(np.uint8(np.round(map.values * (255 * opacity))))
     return Image.composite(heat_map(map), image.convert("RGB"), mask)
-
-
-def colour_bar(height: int = 256, low: str = "low", high: str = "high") -> Image.Image:
-    """The colour scale with its ends labelled, on a transparent ground that suits light and dark pages: RGBA."""
-    font = ImageFont.load_default(max(10, height // 16))
-    bar = max(8, height // 12)
-    width = bar + bar // 2 + int(max(font.getlength(text) for text in (low, high))) + 2
-    picture = Image.new("RGBA", (width, height))
-    ramp = np.repeat(np.linspace(1, 0, height, dtype=np.float32)[:, None], bar, 1)
-    picture.paste(Image.fromarray(np.ascontiguousarray(_colours(ramp))), (0, 0))
-    draw, grey, left = ImageDraw.Draw(picture), (118, 118, 118, 255), bar + bar // 2
-    draw.text((left, 0), high, grey, font, anchor="lt")
-    draw.text((left, height - 1), low, grey, font, anchor="lb")
-    return picture
-
-
-def confidence_drop(classifier: "Classifier", image: Image.Image, map: SaliencyMap, share: float = 0.2) -> float:
-    """How far the target's probability falls when the `share` (0-1) of the image that the map ranks highest is blurred
-    away: positive if the map points at what the decision rests on. After Petsiuk et al., arXiv 1806.07421 (deletion).
-    """
-    if map.empty:
-        return 0.0
-    blurred = image.convert("RGB").filter(ImageFilter.GaussianBlur(max(image.size) / 10))
-    top = map.values >= np.quantile(map.values, 1 - share)
-    hidden = Image.composite(blurred, image.convert("RGB"), Image.fromarray(np.uint8(top * 255)))
-    before, after = (prediction.p_malignant for prediction in classifier.predict([image, hidden]))
-    return before - after if map.target == "malignant" else after - before

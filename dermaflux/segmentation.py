@@ -38,21 +38,14 @@ only where nothing else is: a few lesions are as violet."""
 class Region:
     """The working image and what was found on it; all arrays share (h, w), the longest side WORK_SIDE.
 
-    lab: (h, w, 3) float32 CIELAB without hair. mask: bool, the lesion (all False where there is none).
-    field: bool, pixels that show skin or lesion (no dark corners, no patches). hair: bool.
-    illumination: (h, w, 3) float32, the skin's Lab colour as it would be at each pixel.
-    distance: (h, w) float32, smoothed distance of each pixel to the skin's colour.
-    skin: (3,) median Lab of the skin around the lesion. found: whether anything looks like a lesion.
+    lab: (h, w, 3) float32 CIELAB without hair. mask: bool, the lesion (all False where there is none). hair: bool.
+    skin: (3,) median Lab of the skin around the lesion.
     """
 
     lab: np.ndarray
     mask: np.ndarray
-    field: np.ndarray
     hair: np.ndarray
-    illumination: np.ndarray
-    distance: np.ndarray
     skin: np.ndarray
-    found: bool
 
 
 def segment(rgb: np.ndarray) -> Region:
@@ -65,8 +58,7 @@ def segment(rgb: np.ndarray) -> Region:
     field = ~find_dark_corners(lab[..., 0])
     field &= ~find_patches(lab, field)
     grain = float(np.median(fine[field])) if field.any() else np.inf
-    light = illumination(lab, field)
-    distance = cv2.GaussianBlur(_distance(lab, light), (0, 0), 1.2)
+    distance = cv2.GaussianBlur(_distance(lab, illumination(lab, field)), (0, 0), 1.2)
     distance[~field] = 0
     best = _best(distance, field) if grain < MAX_GRAIN else None
     ink = (lab[..., 1] > INK[0]) & (lab[..., 2] < INK[1])
@@ -74,10 +66,9 @@ def segment(rgb: np.ndarray) -> Region:
         bare = field & ~cv2.dilate(ink.astype(np.uint8), disk(4)).astype(bool)
         other = _best(np.where(bare, distance, 0), bare)
         best, field = (best, field) if other is None else (other, bare)
-    found = best is not None
-    mask = _refined(best, distance, field) if found else np.zeros(field.shape, bool)
+    mask = np.zeros(field.shape, bool) if best is None else _refined(best, distance, field)
     skin_pixels = _skin_pixels(mask, field, hair, distance)
-    return Region(lab, mask, field, hair, light, distance, np.median(lab[skin_pixels], axis=0), found)
+    return Region(lab, mask, hair, np.median(lab[skin_pixels], axis=0))
 
 
 def _best(distance: np.ndarray, field: np.ndarray) -> np.ndarray | None:

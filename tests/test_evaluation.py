@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 from sample_recipes import RECIPE
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
 from dermaflux import phantom
+from dermaflux.cli import app
 from dermaflux.data import manifest
-from dermaflux.errors import InputError
-from dermaflux.evaluation import concordance, figures, outlines, sheets
+from dermaflux.errors import DataError, InputError
+from dermaflux.evaluation import captions, concordance, figures, outlines, sheets
 from dermaflux.grid import CHUNK
 from dermaflux.images import save_synthetic
 from dermaflux.lesion import LesionAttributes
@@ -85,7 +87,34 @@ def test_outlines_are_drawn_and_what_has_none_is_framed(tmp_path):
     Image.fromarray(phantom.draw(phantom.random_attributes(3), 3).image).save(tmp_path / "0.png")
     Image.new("RGB", (64, 64), "tan").save(tmp_path / "1.png")
     manifest.write(tmp_path / "m.csv", [{"file": f"{i}.png", "label": "benign"} for i in range(2)])
-    [share] = outlines.save_outlines(manifest.read(tmp_path / "m.csv"), tmp_path / "sheet.png", columns=2, side=64)
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    where = tmp_path / "new" / "sheet"
+    [share] = outlines.save_outlines(manifest.read(tmp_path / "m.csv"), where, columns=2, side=64)
+    sheet = np.asarray(Image.open(where))
     assert share.value == 0.5
     assert (sheet[:, :64] == outlines.LINE).all(2).any() and tuple(sheet[0, 64]) == outlines.MISSING
+
+
+def test_an_image_that_is_too_small_to_measure_is_named(tmp_path):
+    Image.new("RGB", (20, 20), "tan").save(tmp_path / "0.png")
+    manifest.write(tmp_path / "m.csv", [{"file": "0.png", "label": "benign", "caption": "A lesion."}])
+    sentence = r"m\.csv, line 2.*cannot be measured: The image is 20 x 20 pixels"
+    with pytest.raises(DataError, match=sentence):
+        outlines.save_outlines(manifest.read(tmp_path / "m.csv"), tmp_path / "sheet.png")
+    with pytest.raises(DataError, match=sentence):
+        captions.compare([tmp_path / "m.csv"])
+
+
+def test_items_that_cluster_widen_the_interval():
+    values = np.repeat([0.0, 1.0, 1.0, 0.0, 1.0], 20)
+    alone, together = (figures.resampled("x", np.mean, values, clusters=of) for of in (None, np.arange(100) // 20))
+    width = lambda one: one.interval[1] - one.interval[0]
+    assert alone.value == together.value and together.n == 100 and width(together) > 2 * width(alone)
+    each = figures.resampled("x", np.mean, values, clusters=np.arange(100))
+    assert width(each) == pytest.approx(width(alone), rel=0.1)
+    assert np.isnan(figures.resampled("x", np.mean, values, clusters=np.zeros(100)).interval).all()
+
+
+def test_images_of_a_folder_are_not_drawn_anew(tmp_path):
+    for option in (("--count", "20"), ("--lora-strength", "0.5")):
+        result = CliRunner().invoke(app, ["evaluate", "concordance", str(tmp_path), *option])
+        assert result.exit_code == 2 and "DIR is measured as it is" in result.stderr.replace("\n", " ")

@@ -47,6 +47,19 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path):
     assert (tmp_path / "broken" / "loss.csv").read_text() == (tmp_path / "whole" / "loss.csv").read_text()
 
 
+def test_a_run_is_made_longer_and_never_shorter(tmp_path):
+    descend(tmp_path, 20)
+    with pytest.raises(InputError, match="has done 20 steps, more than 10: it cannot be made shorter"):
+        descend(tmp_path, 10)
+    descend(tmp_path, 30)
+    assert (tmp_path / "checkpoint" / "step").read_text() == "30"
+
+
+def test_any_seed_can_be_trained_by(tmp_path):
+    for seed in (4295, 20261127, 2**32 - 1):
+        fit(Accelerator(cpu=True), lambda i: {"loss": 1.0}, steps=2, out=tmp_path / str(seed), seed=seed)
+
+
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     def step(i: int) -> dict[str, float]:
         with pytest.raises(InputError, match="Another process writes"):
@@ -105,6 +118,8 @@ def test_a_state_from_which_the_next_step_fails_is_not_kept_as_the_last_good_one
         (dict(learning_rate=float("nan")), "learning_rate must be a number, not nan"),
         (dict(learning_rate=-0.1), "learning_rate must not be below 0, as -0.1 is"),
         (dict(away=float("inf")), "away must be a number, not inf"),
+        (dict(warmup=-1), "warmup must not be below 0, as -1 is"),
+        (dict(distil_from=1.1), "distil_from must be from 0 to 1, not 1.1"),
         (dict(caption_dropout=1.5), "caption_dropout must be from 0 to 1, not 1.5"),
         (dict(precision="foo"), "precision must be one of no, bf16, fp16, not “foo”"),
     ],

@@ -94,6 +94,10 @@ def test_distilled_guidance_leads_away_from_a_weaker_model(train, tiny_folder, t
         "guidance | distilled from 50% of the steps on, 2 away from weaker |"
         in (tmp_path / "out" / "lora" / "README.md").read_text()
     )
+    with (weaker / "transformer" / "diffusion_pytorch_model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(bytes(4))
+    assert "made otherwise (weaker:" in train("--weaker", weaker, "--set", "away=2").stderr.replace("\n", " ")
     assert torch.equal(losses(tmp_path / "out")[:6], rows[:6]) and not torch.equal(losses(tmp_path / "out"), rows)
     assert not all(map(torch.equal, alone.values(), load_file(tmp_path / "out" / "lora" / LORA_FILES[0]).values()))
 
@@ -184,6 +188,9 @@ def test_captions_with_faults_are_not_learned_from(train, manifest, tmp_path, ca
         (["--captions", __file__], "--captions needs --validate-every"),
         (["--validate-every", 2, "--captions", __file__], "must hold 1 to 64 captions, one a line; it has"),
         (["--targets", "attn,brain"], "“brain” is no linear layer"),
+        (["--targets", ","], "No layer to adapt is named"),
+        (["--validation-seed", 9], "--validation-seed belongs to --captions"),
+        (["--set", "away=2"], "--set away needs --weaker"),
     ],
 )
 def test_a_wrong_option_is_refused_in_a_sentence(more, said, train):

@@ -58,3 +58,23 @@ def test_the_released_folder_draws_with_the_new_decoder_and_previews_it(parts, t
     decoders = [load_file(path / "diffusion_pytorch_model.safetensors") for path in (parts[1], out / "vae")]
     assert torch.equal(*(one["decoder.conv_out.bias"] for one in decoders))
     assert not list(out.rglob("README.md")) and "someone" not in (out / "vae" / "config.json").read_text()
+
+
+def test_parts_may_be_those_of_the_folder_itself(parts):
+    *_, pairs, out = parts
+    release(*parts)
+    before = {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    release(out, out / "vae", out / "lora", pairs, out)
+    assert {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()} == before
+    assert not out.with_name("out.part").exists()
+
+
+def test_nothing_is_replaced_where_a_source_is_missing(parts):
+    base, vae, lora, pairs, out = parts
+    release(*parts)
+    kept = (out / "vae" / "config.json").read_bytes()
+    for wrong in ((base, vae, lora, out / "none.safetensors"), (base, vae, out / "none", pairs)):
+        with pytest.raises(FileNotFoundError):
+            release(*wrong, out)
+        assert (out / "vae" / "config.json").read_bytes() == kept and (out / "lora").is_dir()
+        assert not out.with_name("out.part").exists()

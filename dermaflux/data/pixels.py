@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from dermaflux import appearance
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
 from dermaflux.images import open_file
@@ -21,6 +22,14 @@ def open_rgb(row: manifest.Row) -> Image.Image:
         return open_file(row.path)
     except InputError as error:
         raise DataError(f"{row.place} cannot be read as an image: {error}") from error
+
+
+def measured(row: manifest.Row, image: Image.Image | np.ndarray) -> appearance.Appearance:
+    """The appearance of `image`, that of a manifest's row. Raises DataError, naming the row, where it is too small."""
+    try:
+        return appearance.measure(image)
+    except InputError as error:
+        raise DataError(f"{row.place} cannot be measured: {error}") from error
 
 
 def read_pixels(rows: Sequence[manifest.Row], size: int) -> torch.Tensor:

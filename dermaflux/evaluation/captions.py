@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from dermaflux import phrases
-from dermaflux.appearance import measure
 from dermaflux.caption import read
 from dermaflux.data import manifest
-from dermaflux.data.pixels import open_rgb
+from dermaflux.data.pixels import measured, open_rgb
 from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, f1, resampled
 from dermaflux.lesion import DIAGNOSES
@@ -31,7 +30,7 @@ def of_manifest(path: Path) -> list[Figure]:
         raise DataError(f"{path} has no captions.")
     who = rows[0].values.get("captioner") or path.name
     said = [read(row.values["caption"]).attributes for row in rows]
-    seen = [measure(open_rgb(row)).attributes() for row in rows]
+    seen = [measured(row, open_rgb(row)).attributes() for row in rows]
     share = lambda name, values: resampled(f"{who}: {name}, share", np.mean, list(values))
     figures = [
         share("restates the label", (restates(row.values["caption"], row.label) for row in rows)),

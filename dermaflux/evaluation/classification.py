@@ -13,31 +13,25 @@ from tqdm import tqdm
 
 from dermaflux import appearance, phantom, saliency
 from dermaflux.classifier import Classifier, create_model
-from dermaflux.data.curate import rows_of
 from dermaflux.errors import DataError
 from dermaflux.evaluation import answers, non_lesions, scores
-from dermaflux.evaluation.figures import Figure, auc, resampled
+from dermaflux.evaluation.figures import Figure, auc, resampled, undefined
 from dermaflux.lesion import LABELS
 
 AIM = 0.78
 """Of the AUC of the embedded classifier."""
 FIRST_PHANTOM = 6_000_000
-"""Seed from where on phantoms are drawn: none that training uses."""
-
-
-def of_split(classifier: Classifier, path: Path, split: str) -> list[Figure]:
-    """What a classifier is worth on the real images of one split, and the share that the gate refuses."""
-    return of_asked(answers.ask(classifier, rows_of([path], split)))
+"""Seed from where on phantoms are drawn: none that trainings of seed 0 use, as those of the shipped models."""
 
 
 def of_asked(asked: answers.Asked) -> list[Figure]:
     """The figures of a classifier's answers, with the AUC that is aimed at, and the share of images refused."""
     found = [replace(one, aim=AIM) if one.name == "AUC" else one for one in scores.figures(asked.answers)]
-    passed = asked.lesion_like & asked.outlined
+    passed, together = asked.lesion_like & asked.outlined, dict(clusters=asked.answers.clusters)
     return [
         *found,
-        resampled("Refused by the gate", np.mean, ~asked.lesion_like, aim=0.02, most=True),
-        resampled("Refused by gate or outline", np.mean, ~passed),
+        resampled("Refused by the gate", np.mean, ~asked.lesion_like, aim=0.02, most=True, **together),
+        resampled("Refused by gate or outline", np.mean, ~passed, **together),
     ]
 
 
@@ -54,6 +48,8 @@ def of_held_out(path: Path, split: str = "") -> list[Figure]:
         found = [("AUC", kept), *((f"AUC, fold {fold}", part) for fold, part in kept.groupby("fold"))]
         return [
             resampled(name, auc, (part["label"] == "malignant").to_numpy(), part["p_malignant"].to_numpy(), aim=aim)
+            if part["label"].nunique() == len(LABELS)
+            else undefined(name, len(part), aim)
             for (name, part), aim in zip(found, (AIM, *[None] * len(found)), strict=False)
         ]
     except (KeyError, ValueError) as error:
@@ -62,15 +58,16 @@ def of_held_out(path: Path, split: str = "") -> list[Figure]:
 
 
 def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:
-    """The share of `count` non-lesions that is refused, by kind and in all; by the gate, or for want of an outline."""
-    refused = {}
+    """The share of `count` non-lesions that is refused, by kind and in all; by the gate, or for want of an outline.
+    Parts of one photograph are resampled together."""
+    refused, seeds = {}, range(count // len(non_lesions.KINDS))
     for kind in non_lesions.KINDS:
-        images = [non_lesions.draw(kind, seed) for seed in range(count // len(non_lesions.KINDS))]
-        refused[kind] = ~_passed(classifier, images)
-    every = np.concatenate(list(refused.values()))
+        refused[kind] = ~_passed(classifier, [non_lesions.draw(kind, seed) for seed in seeds])
+    shown = {kind: np.array([f"{kind} {non_lesions.shown(kind, seed)}" for seed in seeds]) for kind in refused}
+    every, of_all = (np.concatenate(list(parts.values())) for parts in (refused, shown))
     return [
-        *(resampled(f"Refused, {kind}", np.mean, hits) for kind, hits in refused.items()),
-        resampled("Refused, all", np.mean, every, aim=0.95),
+        *(resampled(f"Refused, {kind}", np.mean, hits, clusters=shown[kind]) for kind, hits in refused.items()),
+        resampled("Refused, all", np.mean, every, aim=0.95, clusters=of_all),
     ]
 
 

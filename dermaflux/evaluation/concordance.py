@@ -14,7 +14,7 @@ from dermaflux.evaluation.figures import Figure, f1, resampled, spearman, undefi
 from dermaflux.lesion import LesionAttributes
 
 FIRST_PHANTOM, FIRST_REQUEST = 5_000_000, 10_000
-"""Seeds from where on phantoms and requests are drawn: none that training uses."""
+"""Seeds from where on phantoms and requests are drawn: none that trainings of seed 0 use, as the shipped models'."""
 ITA_WITHIN = 5.0
 FEWEST = 2
 """Of images of which colours were asked, and of different values of another attribute, for a figure."""

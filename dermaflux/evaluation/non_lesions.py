@@ -28,6 +28,11 @@ def draw(kind: str, seed: int) -> Image.Image:
     return KINDS[kind](np.random.default_rng(seed))
 
 
+def shown(kind: str, seed: int) -> int:
+    """A number for what `draw` shows: that of the photograph, or the seed where each image is of its own."""
+    return _chosen(np.random.default_rng(seed)) if kind == "photograph" else seed
+
+
 def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
     return tuple(int(v) for v in rng.integers(0, 256, 3))
 
@@ -94,12 +99,15 @@ def _face(rng: np.random.Generator) -> Image.Image:
 
 def _photograph(rng: np.random.Generator) -> Image.Image:
     """A square part of one of PHOTOGRAPHS, 40 to 100 % of its short side, perhaps mirrored."""
-    files = _photographs()
-    image = files[int(rng.integers(len(files)))]
+    image = _photographs()[_chosen(rng)]
     side = int(min(image.size) * rng.uniform(0.4, 1))
     left, top = (int(rng.integers(0, extent - side + 1)) for extent in image.size)
     part = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS, (left, top, left + side, top + side))
     return part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
+
+
+def _chosen(rng: np.random.Generator) -> int:
+    return int(rng.integers(len(_photographs())))
 
 
 @cache

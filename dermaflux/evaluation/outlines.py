@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dermaflux import appearance
 from dermaflux.data import manifest
-from dermaflux.data.pixels import open_rgb
+from dermaflux.data.pixels import measured, open_rgb
 from dermaflux.evaluation.figures import Figure, resampled
+from dermaflux.files import write_atomically
 
 LINE, MISSING = (0, 255, 120), (255, 0, 0)
 
@@ -22,7 +22,7 @@ def save_outlines(rows: Sequence[manifest.Row], out: Path, columns: int = 12, si
     found = []
     for index, row in enumerate(rows):
         rgb = np.asarray(open_rgb(row))
-        mask = appearance.measure(rgb).mask
+        mask = measured(row, rgb).mask
         found.append(bool(mask.any()))
         small = np.asarray(Image.fromarray(rgb).resize((side, side), Image.Resampling.LANCZOS)).copy()
         outline = cv2.resize(mask.astype(np.uint8), (side, side), interpolation=cv2.INTER_AREA)
@@ -31,5 +31,5 @@ def save_outlines(rows: Sequence[manifest.Row], out: Path, columns: int = 12, si
         if not found[-1]:
             cv2.rectangle(small, (0, 0), (side - 1, side - 1), MISSING, 3)
         sheet.paste(Image.fromarray(small), (index % columns * side, index // columns * side))
-    sheet.save(out)
+    write_atomically(out, lambda file: sheet.save(file, "png"))
     return [resampled("A lesion is found, share", np.mean, found)]

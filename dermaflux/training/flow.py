@@ -8,9 +8,10 @@ student that teaches itself drifts away within a few hundred steps. A network wi
 distilled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -82,12 +83,13 @@ def train(
     sample: Callable[[int], None] | None = None,
     objective: "type[Flow] | None" = None,
     worse: Worse = NOTHING_WORSE,
+    made_of: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Train what requires a gradient in `transformer`, checkpointing to `out`; leaves the averaged weights in it.
 
     sample: called with the number of steps done, every `sample_every` steps where that is not 0. objective: the losses,
-    Flow if not given. worse: what `away` and `contrast` lead away from. Of several processes (accelerate launch,
-    torchrun) each takes its share of one large batch.
+    Flow if not given. worse: what `away` and `contrast` lead away from. made_of: see `fit`. Of several processes
+    (accelerate launch, torchrun) each takes its share of one large batch.
     """
     accelerator = Accelerator(
         mixed_precision=options.precision,
@@ -116,6 +118,7 @@ def train(
     guided = transformer.config.guidance_embeds
     flow = (objective or Flow)(network, teacher, pairs, options, accelerator.device, shares, guided, worse)
     first = accelerator.process_index * options.accumulate
+    made_of = {"losses": type(flow).__name__, **made_of} | settings(options) | _adapter(transformer) | pairs.digest()
 
     def step(i: int) -> dict[str, float]:
         distil = guided and i >= options.distil_from * options.steps and i % 2 == 1
@@ -142,7 +145,7 @@ def train(
         log_every=options.log_every,
         sample_every=options.sample_every,
         sample=sample,
-        made_of=settings(options) | {"losses": type(flow).__name__} | _adapter(transformer) | pairs.digest(),
+        made_of=made_of,
     )
     average.copy_to(parameters)
 

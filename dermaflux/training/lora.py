@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.files import write_atomically
+from dermaflux.files import weights_of, write_atomically
 from dermaflux.hub import fetch_lora
 from dermaflux.models import LoraSpec
 from dermaflux.training import flow
@@ -95,7 +95,8 @@ def train(
     else:
         _go_on(transformer, options.start)
     cast_training_params(transformer)
-    flow.train(transformer, pairs, out, options.flow, sample, losses_of(transformer), worse)
+    made_of = {name: weights_of(path) for name in ("start", "weaker") if (path := getattr(options, name))}
+    flow.train(transformer, pairs, out, options.flow, sample, losses_of(transformer), worse, made_of)
     if PartialState().is_main_process:
         _write(transformer, out)
 
@@ -103,6 +104,8 @@ def train(
 def _layers_of(targets: Sequence[str], transformer: nn.Module) -> list[str]:
     """`targets` with groups as their layers. Raises InputError for one that no linear layer of `transformer` has."""
     names = [name for target in targets for name in GROUPS.get(target, (target,))]
+    if not names:
+        raise InputError(f"No layer to adapt is named. Name one, or a group: {', '.join(GROUPS)}.")
     linear = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
     for name in names:
         if not any(f".{layer}".endswith(f".{name}") for layer in linear):

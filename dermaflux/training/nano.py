@@ -1,6 +1,7 @@
 """The recipe of the embedded models: which data each stage sees, and how the parts become a FluxPipeline folder."""
 
 import hashlib
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
 from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
+from dermaflux.errors import InputError
+from dermaflux.files import weights_of
 from dermaflux.lesion import CAPTURES, SITES, LesionAttributes
 from dermaflux.model_files import NATIVE, native_size
 from dermaflux.models import MODELS
@@ -82,10 +85,10 @@ def train_base(
     the autoencoder learned and which then gives them. objective: one of OBJECTIVES.
     """
     torch.manual_seed(options.seed)
-    if start is None:
-        transformer = OBJECTIVES[objective](**TRANSFORMER)
-    else:
-        transformer = OBJECTIVES[objective].from_pretrained(start / "transformer", dtype=torch.float32)
+    for name in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2"):
+        if not (texts / name).is_dir():
+            raise InputError(f"{texts} holds no folder {name}; `train text` writes one.")
+    transformer = OBJECTIVES[objective](**TRANSFORMER) if start is None else _transformer_of(start, objective)
     pipe = assemble(vae, texts, transformer)
     fit = partial(fitted, size=NATIVE)
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, fit, CHANGED_FOR_BASE))
@@ -103,9 +106,23 @@ def train_base(
         f"{count} phantoms of seed {options.seed}, manifests {digest} of {shown}, encoders {encoded}, {teacher}",
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
-    flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer))
+    made_of = {"start": weights_of(start / "transformer")} if start else {}
+    flow.train(pipe.transformer, pairs, out, options, sample, losses_of(pipe.transformer), made_of=made_of)
     pipe.transformer.to(torch.bfloat16)
     pipe.save_pretrained(out / "pipeline")
+
+
+def _transformer_of(start: Path, objective: str) -> FluxTransformer2DModel:
+    """The transformer of the FluxPipeline folder `start`. Raises InputError if it has none, or one that was trained for
+    another of OBJECTIVES."""
+    config = start / "transformer" / "config.json"
+    if not config.is_file():
+        raise InputError(f"{start} is no FluxPipeline folder: {config} is missing.")
+    known = {kind.__name__: name for name, kind in OBJECTIVES.items()}
+    trained = known.get(json.loads(config.read_text(encoding="utf-8")).get("_class_name"))
+    if trained != objective:
+        raise InputError(f"{start} was trained for {trained or 'something else'}, not for --objective {objective}.")
+    return OBJECTIVES[objective].from_pretrained(start / "transformer", dtype=torch.float32, local_files_only=True)
 
 
 def latents_of(teacher: Path | None) -> Callable[[torch.Tensor], torch.Tensor] | None:

@@ -15,25 +15,38 @@ from dermaflux.training.pairs import Pairs
 
 WHENCE = "_name_or_path"
 """Where a part was loaded from, which its configuration notes and nobody else needs to know."""
+INDEX = "model_index.json"
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "transformer")
 
 
 def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
     """Write the parts to `out`, whatever else is there: of the FluxPipeline `base` all but its autoencoder, which `vae`
     replaces (its encoder must be the one that `base` was trained with), the folder `lora`, and previews.safetensors,
-    fitted to the latents of `pairs`. A part's own card and the place that it was loaded from stay behind."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name, source in {**{name: base / name for name in PARTS}, "vae": vae, "lora": lora}.items():
-        shutil.rmtree(out / name, ignore_errors=True)
-        shutil.copytree(source, out / name, ignore=shutil.ignore_patterns("README.md"))
-        for path in (out / name).glob("*.json"):
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            if kept.pop(WHENCE, None):
-                path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
-    index = json.loads((base / "model_index.json").read_text(encoding="utf-8"))
-    index["vae"] = ["diffusers", json.loads((vae / "config.json").read_text(encoding="utf-8"))["_class_name"]]
-    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    fit_previews(FluxPipeline.from_pretrained(out), Pairs.load(pairs), out / "previews.safetensors")
+    fitted to the latents of `pairs`. A part's own card and the place that it was loaded from stay behind. Parts may be
+    those of `out` itself; what is there is replaced when all is made. Raises FileNotFoundError for a part that is not
+    there."""
+    made = out.with_name(out.name + ".part")
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    try:
+        latents = Pairs.load(pairs)
+        for name, source in {**{name: base / name for name in PARTS}, "vae": vae, "lora": lora}.items():
+            shutil.copytree(source, made / name, ignore=shutil.ignore_patterns("README.md"))
+            for path in (made / name).glob("*.json"):
+                kept = json.loads(path.read_text(encoding="utf-8"))
+                if kept.pop(WHENCE, None):
+                    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+        index = json.loads((base / INDEX).read_text(encoding="utf-8"))
+        index["vae"] = ["diffusers", json.loads((vae / "config.json").read_text(encoding="utf-8"))["_class_name"]]
+        (made / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        fit_previews(FluxPipeline.from_pretrained(made), latents, made / "previews.safetensors")
+        out.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if (out / path.name).is_dir():
+                shutil.rmtree(out / path.name)
+            path.replace(out / path.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @torch.inference_mode()

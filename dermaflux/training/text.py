@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from diffusers.optimization import get_cosine_schedule_with_warmup
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
@@ -26,7 +27,7 @@ from transformers import (
 from dermaflux import lesion
 from dermaflux.caption import caption
 from dermaflux.lesion import LesionAttributes
-from dermaflux.training.loop import checked, fit, settings
+from dermaflux.training.loop import checked, fit, settings, update
 
 WIDTH = 128
 CLIP_LENGTH, T5_LENGTH = 112, 32
@@ -190,7 +191,7 @@ def main(out: Path, options: TextOptions) -> None:
     )
     accelerator = Accelerator(mixed_precision="bf16")
     optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, options.steps)
+    schedule = get_cosine_schedule_with_warmup(optimizer, options.steps * 3 // 10, options.steps)
     reader, optimizer, schedule = accelerator.prepare(reader, optimizer, schedule)
 
     def step(i: int) -> dict[str, float]:
@@ -206,11 +207,7 @@ def main(out: Path, options: TextOptions) -> None:
         with accelerator.autocast():
             clip_logits, t5_logits = reader(clip_ids, t5_ids)
         clip_loss, t5_loss = reading_loss(clip_logits.float(), target), reading_loss(t5_logits.float(), target)
-        accelerator.backward(clip_loss + t5_loss)
-        accelerator.clip_grad_norm_(reader.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        update(accelerator, clip_loss + t5_loss, optimizer, schedule, list(reader.parameters()))
         return {"clip": float(clip_loss), "t5": float(t5_loss)}
 
     fit(accelerator, step, steps=options.steps, out=out, seed=options.seed, made_of=settings(options))
