@@ -221,7 +221,8 @@ def classifier(
     """A classifier: writes DIR/classifier.
 
     With --val any timm network is fine-tuned on the train split of manifests, and on synthetic images beside, stopped
-    and calibrated on that set. Without, the embedded network learns from all but the test split, measured on folds.
+    and calibrated on that set. Without, the embedded network learns from all but the test split, measured on folds;
+    with --teacher the images of `generate`, whose manifest may be given as well, teach it before any label counts.
     """
     if val is not None:
         if teacher:

@@ -148,8 +148,6 @@ def _train_whole(
     model: AutoencoderTiny, views: Callable, out: Path, options: AutoencoderOptions, run: Callable
 ) -> None:
     """Teach the decoder as a whole to draw what the teacher draws, and the encoder its latents."""
-    if options.steps == 0:
-        return
     accelerator = Accelerator(mixed_precision="bf16")
     parameters = list(model.parameters())
     optimizer, schedule = _optimizer(parameters, options.learning_rate, options.steps)
