@@ -206,6 +206,9 @@ def test_what_is_no_lesion_says_so_before_any_probability(classifier, drawn):
         assert html.index(verdict.NOT_A_LESION) < html.index("<details>") < html.index("Probability of malignancy")
     sound = verdict.verdict(replace(prediction, lesion_like=True), classifier.card, found)
     assert verdict.NOT_A_LESION not in sound and "<details>" not in sound
+    for views, said in ((1, False), (4, True)):
+        card = replace(classifier.card, views=views)
+        assert (f"the mean over {views} mirrored" in verdict.verdict(prediction, card, found)) == said
 
 
 def test_a_map_of_zeros_gets_a_sentence(drawn):
