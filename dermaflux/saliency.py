@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from dermaflux.errors import InputError
 
@@ -242,3 +242,16 @@ def overlay(image: Image.Image, map: SaliencyMap, opacity: float = 0.5) -> Image
         raise InputError("The saliency map belongs to an image of another size.")
     mask = Image.fromarray(np.uint8(np.round(map.values * (255 * opacity))))
     return Image.composite(heat_map(map), image.convert("RGB"), mask)
+
+
+def confidence_drop(classifier: "Classifier", image: Image.Image, map: SaliencyMap, share: float = 0.2) -> float:
+    """How far the target's probability falls when the `share` (0-1) of the image that the map ranks highest is blurred
+    away: positive if the map points at what the decision rests on. After Petsiuk et al., arXiv 1806.07421 (deletion).
+    """
+    if map.empty:
+        return 0.0
+    blurred = image.convert("RGB").filter(ImageFilter.GaussianBlur(max(image.size) / 10))
+    top = map.values >= np.quantile(map.values, 1 - share)
+    hidden = Image.composite(blurred, image.convert("RGB"), Image.fromarray(np.uint8(top * 255)))
+    before, after = (prediction.p_malignant for prediction in classifier.predict([image, hidden]))
+    return before - after if map.target == "malignant" else after - before

@@ -36,6 +36,7 @@ def test_refusals_are_counted_by_kind_and_in_all(nano):
 def test_saliency_lies_in_the_lesion_more_than_chance(nano):
     figures = {one.name: one.value for one in classification.of_saliency(nano, 12)}
     assert figures["Saliency inside the lesion"] > figures["the same, random maps"]
+    assert figures["Fall of p where a fifth is blurred"] > figures["that of random maps"]
     assert figures["the same, random maps"] == pytest.approx(figures["Share of the image that is lesion"], abs=0.05)
 
 

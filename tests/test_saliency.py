@@ -137,6 +137,7 @@ def test_a_map_of_zeros_is_called_empty_and_can_still_be_drawn(tiny):
         assert found.empty and not found.values.any()
         assert saliency.overlay(image, found, 1.0).tobytes() == image.tobytes()
         assert saliency.heat_map(found).size == image.size
+        assert saliency.confidence_drop(tiny, image, found) == 0
 
 
 @pytest.mark.parametrize(("method", "target"), [("gradcan", "malignant"), ("", "benign"), ("gradcam", "melanoma")])
@@ -209,3 +210,15 @@ def test_a_map_is_not_laid_over_an_image_of_another_size():
 def test_colours_grow_lighter_from_low_to_high():
     across = np.asarray(saliency.heat_map(ramp()))[0] @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(across) >= -1).all()
+
+
+def test_blurring_what_the_model_used_lowers_its_confidence_more_than_blurring_elsewhere(nano):
+    """A perfect map is found by measuring the drop of every place, so the figure must prefer it to its reverse."""
+    image = lesion(size=(128, 128))
+    inside = np.zeros((128, 128), np.float32)
+    inside[38:90, 38:90] = 1
+    (p,) = nano.predict([image])
+    target = "malignant" if p.p_malignant > 0.5 else "benign"
+    maps = [SaliencyMap(values, "gradcam", target, False) for values in (inside, 1 - inside)]
+    drops = [saliency.confidence_drop(nano, image, found, 0.15) for found in maps]
+    assert drops[0] != drops[1] and all(-1 <= drop <= 1 for drop in drops)

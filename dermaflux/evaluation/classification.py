@@ -73,20 +73,27 @@ def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:
 
 def of_saliency(classifier: Classifier, count: int, method: str = saliency.DEFAULT) -> list[Figure]:
     """The share of saliency inside the lesion of `count` phantoms: the classifier's, that of the same network with
-    random weights (new ones for each phantom), and that of random maps. Empty maps are counted and left out."""
+    random weights (new ones for each phantom), and that of random maps; and how far the probability of malignancy falls
+    where what a map ranks highest is blurred away. Empty maps are counted and left out."""
     side = saliency.cells(classifier)
     shares = {"trained": [], "untrained": [], "random": [], "area": []}
+    drops = {"trained": [], "random": []}
     for seed in tqdm(range(FIRST_PHANTOM, FIRST_PHANTOM + count), desc="explaining", disable=None):
         drawn = phantom.draw(phantom.random_attributes(seed), seed)
         torch.manual_seed(seed)
         untrained = replace(classifier, model=create_model(classifier.card).eval().requires_grad_(False))
-        for name, one in (("trained", classifier), ("untrained", untrained)):
-            found = saliency.explain(one, Image.fromarray(drawn.image), method)
+        networks = {"trained": classifier, "untrained": untrained}
+        image = Image.fromarray(drawn.image)
+        maps = {name: saliency.explain(one, image, method) for name, one in networks.items()}
+        noise = cv2.resize(np.random.default_rng(seed).random((side, side), np.float32), image.size)
+        maps["random"] = replace(maps["trained"], values=noise, empty=False)
+        for name, found in maps.items():
             shares[name].append(np.nan if found.empty else _inside(found.values, drawn.mask))
-        noise = np.random.default_rng(seed).random((side, side), np.float32)
-        shares["random"].append(_inside(cv2.resize(noise, drawn.mask.shape[::-1]), drawn.mask))
         shares["area"].append(drawn.mask.mean())
+        for name, each in drops.items():
+            each.append(saliency.confidence_drop(classifier, image, maps[name]))
     trained, untrained, chance, area = (np.array(values) for values in shares.values())
+    fall, fall_of_random = (np.array(values) for values in drops.values())
     seen, seen_untrained = ~np.isnan(trained), ~np.isnan(untrained)
     return [
         resampled("Share of the image that is lesion", np.mean, area),
@@ -95,6 +102,9 @@ def of_saliency(classifier: Classifier, count: int, method: str = saliency.DEFAU
         resampled("the same, random weights", np.mean, untrained[seen_untrained]),
         resampled("the same, random maps", np.mean, chance),
         resampled("Lead over random maps", np.mean, (trained - chance)[seen], aim=0),
+        resampled("Fall of p where a fifth is blurred", np.mean, fall[seen]),
+        resampled("that of random maps", np.mean, fall_of_random[seen]),
+        resampled("Lead of that fall", np.mean, (fall - fall_of_random)[seen], aim=0),
     ]
 
 
