@@ -77,7 +77,7 @@ def _doubts(prediction: "Prediction", measured: "Appearance") -> list[str]:
 
 def _figures(prediction: "Prediction", card: "Card") -> str:
     point = card.operating_point
-    views = f", the mean over {card.views} mirrored and turned views of the image" if card.views > 1 else ""
+    views = f"the mean over {card.views} mirrored and turned views of the image, " if card.views > 1 else ""
     chance, threshold = percent(prediction.p_malignant), percent(point.threshold)
     return f"""<p class="quiet">Probability of malignancy</p>
 <p class="dfx-figure">{chance}</p>
@@ -90,8 +90,8 @@ def _figures(prediction: "Prediction", card: "Card") -> str:
 <table><tbody>{_rate("Sensitivity", point.sensitivity, point.sensitivity_interval)}
 {_rate("Specificity", point.specificity, point.specificity_interval)}</tbody></table>
 <p class="quiet">Sensitivity and specificity at this stored operating point were measured on
-{escape(point.measured_on)} (n = {point.n}). The probability is calibrated by temperature scaling
-(T = {card.temperature:.2f}){views}.</p>
+{escape(point.measured_on)} (n = {point.n}). The probability is {views}calibrated by temperature scaling
+(T = {card.temperature:.2f}).</p>
 <p class="quiet">The classifier was trained on {escape(card.trained_on)}.</p>"""
 
 
