@@ -13,7 +13,7 @@ from dermaflux import phantom
 from dermaflux.cli import app
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
-from dermaflux.evaluation import captions, concordance, figures, outlines, sheets
+from dermaflux.evaluation import captions, concordance, figures, outlines, scores, sheets
 from dermaflux.grid import CHUNK
 from dermaflux.images import save_synthetic
 from dermaflux.lesion import LesionAttributes
@@ -106,12 +106,12 @@ def test_an_image_that_is_too_small_to_measure_is_named(tmp_path):
 
 def test_items_that_cluster_widen_the_interval():
     values = np.repeat([0.0, 1.0, 1.0, 0.0, 1.0], 20)
-    alone, together = (figures.resampled("x", np.mean, values, clusters=of) for of in (None, np.arange(100) // 20))
+    alone, together = figures.resampled("x", np.mean, values), scores.share("x", values, np.arange(100) // 20)
     width = lambda one: one.interval[1] - one.interval[0]
     assert alone.value == together.value and together.n == 100 and width(together) > 2 * width(alone)
-    each = figures.resampled("x", np.mean, values, clusters=np.arange(100))
+    each = scores.share("x", values, np.arange(100))
     assert width(each) == pytest.approx(width(alone), rel=0.1)
-    assert np.isnan(figures.resampled("x", np.mean, values, clusters=np.zeros(100)).interval).all()
+    assert np.isnan(scores.share("x", values, np.zeros(100)).interval).all()
 
 
 def test_images_of_a_folder_are_not_drawn_anew(tmp_path):

@@ -27,11 +27,11 @@ FIRST_PHANTOM = 6_000_000
 def of_asked(asked: answers.Asked) -> list[Figure]:
     """The figures of a classifier's answers, with the AUC that is aimed at, and the share of images refused."""
     found = [replace(one, aim=AIM) if one.name == "AUC" else one for one in scores.figures(asked.answers)]
-    passed, together = asked.lesion_like & asked.outlined, dict(clusters=asked.answers.clusters)
+    passed, clusters = asked.lesion_like & asked.outlined, asked.answers.clusters
     return [
         *found,
-        resampled("Refused by the gate", np.mean, ~asked.lesion_like, aim=0.02, most=True, **together),
-        resampled("Refused by gate or outline", np.mean, ~passed, **together),
+        scores.share("Refused by the gate", ~asked.lesion_like, clusters, aim=0.02, most=True),
+        scores.share("Refused by gate or outline", ~passed, clusters),
     ]
 
 
@@ -66,8 +66,8 @@ def of_non_lesions(classifier: Classifier, count: int) -> list[Figure]:
     shown = {kind: np.array([f"{kind} {non_lesions.shown(kind, seed)}" for seed in seeds]) for kind in refused}
     every, of_all = (np.concatenate(list(parts.values())) for parts in (refused, shown))
     return [
-        *(resampled(f"Refused, {kind}", np.mean, hits, clusters=shown[kind]) for kind, hits in refused.items()),
-        resampled("Refused, all", np.mean, every, aim=0.95, clusters=of_all),
+        *(scores.share(f"Refused, {kind}", hits, shown[kind]) for kind, hits in refused.items()),
+        scores.share("Refused, all", every, of_all, aim=0.95),
     ]
 
 

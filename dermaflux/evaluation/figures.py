@@ -58,26 +58,17 @@ def resampled(
     *samples: Iterable[float],
     aim: float | None = None,
     most: bool = False,
-    clusters: np.ndarray | None = None,
 ) -> Figure:
     """`statistic` of paired samples, with the percentile bootstrap's interval over items (Efron, 1979); a single item
-    has none. clusters: (N,), the same for items that are drawn together, such as images of one lesion."""
+    has none."""
     samples = [np.asarray(list(sample), float) for sample in samples]
     if not len(samples[0]):
         return undefined(name, 0, aim)
-    value, drawn, of_drawn = float(statistic(*samples)), samples, statistic
-    if clusters is not None:
-        members = [np.flatnonzero(clusters == one) for one in np.unique(clusters)]
-        drawn = [np.arange(len(members))]
-
-        def of_drawn(chosen: np.ndarray) -> float:
-            items = np.concatenate([members[int(one)] for one in chosen])
-            return statistic(*(sample[items] for sample in samples))
-
-    if len(drawn[0]) == 1:
-        return Figure(name, value, (np.nan, np.nan), len(samples[0]), aim, most)
+    value = float(statistic(*samples))
+    if len(samples[0]) == 1:
+        return Figure(name, value, (np.nan, np.nan), 1, aim, most)
     found = bootstrap(
-        drawn, of_drawn, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=0
+        samples, statistic, paired=True, vectorized=False, n_resamples=RESAMPLES, method="percentile", rng=0
     ).confidence_interval
     return Figure(name, value, (float(found.low), float(found.high)), len(samples[0]), aim, most)
 

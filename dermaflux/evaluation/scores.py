@@ -94,6 +94,16 @@ def _counted(answers: Answers, measure: Measure) -> int:
     return int((answers.malignant == measure.needs[0]).sum()) if len(measure.needs) == 1 else len(answers.p)
 
 
+def share(name: str, hits: np.ndarray, clusters: np.ndarray, aim: float | None = None, most: bool = False) -> Figure:
+    """The share of `hits` (N,) bool; clusters: (N,), the same for items drawn together. A single cluster has no
+    interval."""
+    interval = NOTHING
+    if np.unique(clusters).size > 1:
+        drawn = [(weights @ hits) / weights.sum(1) for weights in _weights(clusters, RESAMPLES, seed=0)]
+        interval = tuple(float(one) for one in np.percentile(np.concatenate(drawn), (2.5, 97.5)))
+    return Figure(name, float(hits.mean()) if len(hits) else np.nan, interval, len(hits), aim, most)
+
+
 def _weights(clusters: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is in each resample, (B, N), in parts that fit in memory."""
     names, places = np.unique(clusters, return_inverse=True)
