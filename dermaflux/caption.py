@@ -32,18 +32,19 @@ def _pick(options: Sequence[str], seed: int, name: str) -> str:
     return options[int.from_bytes(digest[:4], "big") % len(options)]
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
+    """Names as a sentence lists them: a, b and c."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
 def _colours(colours: tuple[str, ...], seed: int) -> str:
     options = phrases.COLOUR if len(colours) == 1 else phrases.COLOURS
-    return _pick(options, seed, "colours").format(list=_listed(colours))
+    return _pick(options, seed, "colours").format(list=listed(colours))
 
 
 def _structures(structures: tuple[str, ...], seed: int) -> str:
-    names = _listed(_pick(phrases.STRUCTURE_NAMES[name], seed, name) for name in structures)
+    names = listed(_pick(phrases.STRUCTURE_NAMES[name], seed, name) for name in structures)
     return _pick(phrases.STRUCTURES, seed, "structures").format(list=names)
 
 
@@ -69,7 +70,7 @@ _SENTENCES = {
         capture=capture, Capture=capture.capitalize()
     ),
     "artefacts": lambda names, seed: _pick(phrases.ARTEFACTS, seed, "artefacts").format(
-        list=_listed(phrases.ARTEFACT_NAMES[name] for name in names)
+        list=listed(phrases.ARTEFACT_NAMES[name] for name in names)
     ),
 }
 

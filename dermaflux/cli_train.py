@@ -45,6 +45,25 @@ def autoencoder(
 
 
 @train.command()
+def encoder(
+    manifests: Manifests,
+    vae: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `train autoencoder`")],
+    teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
+    out: Out,
+    steps: Steps = None,
+    batch: Batch = None,
+    rate: Rate = None,
+    seed: Seed = 0,
+    others: Others = None,
+) -> None:
+    """The encoder of an autoencoder anew, for what its decoder has become: writes DIR/vae."""
+    from dermaflux.training.encoder import EncoderOptions, main
+
+    options = set_options(EncoderOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
+    main(manifests, vae, teacher, out, options)
+
+
+@train.command()
 def text(
     out: Out, steps: Steps = None, batch: Batch = None, rate: Rate = None, seed: Seed = 0, others: Others = None
 ) -> None:
@@ -79,7 +98,7 @@ def base(
     if objective not in OBJECTIVES:
         raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}, not “{objective[:40]}”.")
     options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    if given := _given(others) & {"away", "contrast"}:
+    if given := _given(others) & {"away", "contrast", "onward", "symmetry", "colours"}:
         raise InputError(f"--set {min(given)} changes what a LoRA distils; a base leads away from no other caption.")
     train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher, objective)
 

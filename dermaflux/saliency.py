@@ -36,9 +36,10 @@ class Method:
     discriminative: bool = True
 
 
-DEFAULT = "hirescam"
-"""What the page and the commands show at first. Grad-CAM averages a feature's effect over all places; of a class token
-that gathers from few of them this may light up where the class was not looked for: see `evaluate saliency`."""
+DEFAULT = "gradcam"
+"""What the page and the commands show at first: the method that readers know, as long as `evaluate saliency` finds that
+it points at the lesion as well as the others do. It averages a feature's effect over all places, so that of a class
+token that gathers from few of them it may light up beside them."""
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (

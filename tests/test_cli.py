@@ -189,11 +189,11 @@ def test_explain_writes_an_overlay_for_each_image(pictures, tmp_path):
     assert result.exit_code == 0 and len(rows(result.stdout)) == 3
     sizes = {path.name: Image.open(path).size for path in tmp_path.iterdir()}
     assert sizes == {
-        "mole-hirescam.png": (96, 96),
-        "mole-hirescam-2.png": (96, 96),
-        "wide-hirescam.png": (120, 60),
+        "mole-gradcam.png": (96, 96),
+        "mole-gradcam-2.png": (96, 96),
+        "wide-gradcam.png": (120, 60),
     }
-    overlay = np.asarray(Image.open(tmp_path / "wide-hirescam.png"))
+    overlay = np.asarray(Image.open(tmp_path / "wide-gradcam.png"))
     assert (overlay != np.asarray(open_untrusted(pictures / "wide.png"))).any()
 
 

@@ -39,11 +39,13 @@ class FlowOptions:
     """How the flow is trained.
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
-    step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast: how far
-    the guided velocity leads, from a scale of ALL_FROM on, from a weaker network and from contrary captions, where
-    `train` is given them. time_mean, time_spread:
-    t is the sigmoid of a normal variable of this mean and standard deviation. What is the same all over an image, such
-    as the tone of the skin, shows through much noise and is settled where t is near 1, so that end must be trained too.
+    step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast,
+    symmetry, colours: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary
+    captions, the same lesion asymmetric in both axes, and other colours, where `train` is given them (see `Worse`).
+    onward: 1 to lead on from the guided velocity that the network has learned already, instead of adding it up anew.
+    time_mean, time_spread: t is the sigmoid of a normal variable of this mean and standard deviation. What is the same
+    all over an image, such as the tone of the skin, shows through much noise and is settled where t is near 1, so that
+    end must be trained too.
     compiled: 1 to compile the network first (torch.compile, which needs a C++ compiler), 0 not to.
     accumulate: of how many batches, one after the other and on each process, a step gathers the gradients: it is the
     step that one process takes with one batch larger by both numbers. checkpointing: 1 to compute activations again on
@@ -60,6 +62,9 @@ class FlowOptions:
     guidance: tuple[float, float] = (1.0, 5.0)
     away: float = 1.0
     contrast: float = 0.0
+    onward: int = 0
+    symmetry: float = 0.0
+    colours: float = 0.0
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
@@ -264,21 +269,19 @@ class Flow:
         )
         scale, one = noisy.scale[:, None, None], torch.ones_like(noisy.t)
         more = ((scale - 1) / (ALL_FROM - 1)).clamp(max=1)
+        at = noisy.scale if self.options.onward else one
         with torch.no_grad():
             with self.teacher.lent():
-                if self.worse.contraries:
-                    noisy, contrary = self._with_contraries(noisy)
-                with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
-                target = without + scale * (with_text - without)
-                if self.worse.contraries:
-                    target += more * self.options.contrast * (with_text - self.velocity(contrary, one))
+                noisy, leads = self.worse.leads(noisy, self.options)
+                with_text = target = self.velocity(noisy, at)
+                if not self.options.onward:
+                    without = self.velocity(empty, one)
+                    target = without + scale * (with_text - without)
+                for other, far in leads:
+                    target = target + more * far * (with_text - self.velocity(other, at))
             if self.worse.weaker:
                 target += more * self.options.away * (with_text - self.velocity(noisy, one, self.worse.weaker))
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)
-
-    def _with_contraries(self, noisy: Noisy) -> tuple[Noisy, Noisy]:
-        dealt = self.worse.contraries.dealt(noisy.words, noisy.swapped, noisy.tokens, noisy.pooled)
-        return tuple(noisy._replace(tokens=tokens, pooled=pooled) for tokens, pooled in dealt)
 
     def velocity(self, noisy: Noisy, guidance: torch.Tensor, network: nn.Module | None = None) -> torch.Tensor:
         """What `network`, or the one in training, says of a batch, (B, T, D). guidance: (B,), its distilled scale."""

@@ -1,26 +1,24 @@
 """What guidance adds to a velocity, computed in several passes so that it can be distilled into one.
 
-Three directions, each from something worse to something better: from the empty caption to the caption (Ho and
-Salimans, arXiv 2207.12598); from a network that was trained less to this one (Karras et al., arXiv 2406.02507), which
-makes what is drawn more like photographs; and from the same caption with another asymmetry and border to the caption,
-since these two change few pixels and are otherwise drowned by what changes many.
+Directions, each from something worse to something better: from the empty caption to the caption (Ho and Salimans,
+arXiv 2207.12598); from a network that was trained less to this one (Karras et al., arXiv 2406.02507), which makes what
+is drawn more like photographs; and from the same caption with other attributes to the caption, since some change few
+pixels and are otherwise drowned by what changes many.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from diffusers import FluxPipeline
 from diffusers.training_utils import EMAModel
 from torch import nn
 
-from dermaflux import phrases
 from dermaflux.errors import InputError
 
 BATCH = 32
-MOST_AXES, MOST_SEGMENTS = 2, 8
 
 
 class Teacher:
@@ -56,9 +54,9 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Contraries:
-    """For each of M captions the same with another asymmetry and border.
+    """For each of M captions the same with other attributes.
 
-    places: (M,) int64, into the rest; -1 for a caption that names neither. tokens: (C, L, E). pooled: (C, P).
+    places: (M,) int64, into the rest; -1 for a caption that names none of them. tokens: (C, L, E). pooled: (C, P).
     """
 
     places: torch.Tensor
@@ -67,16 +65,20 @@ class Contraries:
 
     @classmethod
     @torch.inference_mode()
-    def of(cls, captions: Sequence[str], pipe: FluxPipeline, length: int) -> "Contraries":
-        """Those of `captions`, encoded by `pipe` to `length` tokens. Raises InputError if none has one."""
-        texts = [contrary(text, seed) for seed, text in enumerate(captions)]
+    def of(
+        cls, captions: Sequence[str], pipe: FluxPipeline, length: int, change: Callable[[str, int], str]
+    ) -> "Contraries":
+        """What `change` makes of each of `captions` and its place, encoded by `pipe` to `length` tokens. Raises
+        InputError if that is never another caption."""
+        texts = [change(text, seed) for seed, text in enumerate(captions)]
         changed = [i for i, (text, own) in enumerate(zip(texts, captions, strict=True)) if text != own]
         places = torch.full((len(texts),), -1)
         places[changed] = torch.arange(len(changed))
         where = dict(device=pipe.text_encoder.device, max_sequence_length=length)
         if not changed:
             raise InputError(
-                "No caption names an asymmetry or a border in the published form: leave out --set contrast."
+                "No caption names in the published form what guidance is to lead by: leave out --set contrast, "
+                "symmetry and colours."
             )
         firsts = range(0, len(changed), BATCH)
         encoded = [pipe.encode_prompt([texts[i] for i in changed[at : at + BATCH]], **where)[:2] for at in firsts]
@@ -101,32 +103,47 @@ class Contraries:
         return tuple(picked), tuple(left)
 
 
-class Worse(NamedTuple):
-    """What guidance leads away from beside the empty caption: weaker: a network that was trained less, on the device.
-    contraries: of the captions of the Pairs."""
+@dataclass(frozen=True)
+class Worse:
+    """What guidance leads away from beside the empty caption.
+
+    weaker: a network that was trained less, on the device. The others are of the captions of the Pairs, made by the
+    functions of `rewording`: contrast by `contrary`, and half of the batch asks for these instead; symmetry by
+    `other_symmetry`, and half of those that ask for a lopsided lesion do; colours by `recoloured`. lopsided: (M,) bool,
+    which captions are of lopsided lesions; there symmetry leads nowhere. contrast and symmetry exclude each other.
+    """
 
     weaker: nn.Module | None = None
-    contraries: Contraries | None = None
+    contrast: Contraries | None = None
+    symmetry: Contraries | None = None
+    lopsided: torch.Tensor | None = None
+    colours: Contraries | None = None
+
+    def leads(self, noisy, options) -> tuple[Any, list[tuple[Any, float | torch.Tensor]]]:
+        """A batch of B, a `flow.Noisy`, as it shall be asked for, and the batches that asked for worse with how far to
+        lead from each by `options`: a number, or (B, 1, 1)."""
+        found = []
+        if self.contrast:
+            texts, others = self.contrast.dealt(noisy.words, noisy.swapped, noisy.tokens, noisy.pooled)
+            noisy, contrary = _asking(noisy, texts), _asking(noisy, others)
+            found.append((contrary, options.contrast))
+        if self.symmetry:
+            lopsided = self.lopsided[noisy.words]
+            swapped = lopsided & noisy.swapped.to(lopsided.device)
+            texts, others = self.symmetry.dealt(noisy.words, swapped, noisy.tokens, noisy.pooled)
+            noisy, worse = _asking(noisy, texts), _asking(noisy, others)
+            led = (self.symmetry.places[noisy.words] >= 0) & (swapped | ~lopsided)
+            found.append((worse, options.symmetry * led.to(noisy.t)[:, None, None]))
+        if self.colours:
+            every = torch.ones_like(noisy.swapped)
+            texts, _ = self.colours.dealt(noisy.words, every, noisy.tokens, noisy.pooled)
+            found.append((_asking(noisy, texts), options.colours))
+        return noisy, found
+
+
+def _asking(noisy, texts: tuple[torch.Tensor, torch.Tensor]):
+    tokens, pooled = texts
+    return noisy._replace(tokens=tokens, pooled=pooled)
 
 
 NOTHING_WORSE = Worse()
-
-
-def contrary(caption: str, seed: int) -> str:
-    """A caption in the published form with the sentences on asymmetry and border of the opposite lesion: 2 axes for
-    0, 8 segments for 0, and so on. seed: decides which end is opposite to the middle. What is not there stays away."""
-    for wordings, most in ((phrases.ASYMMETRY, MOST_AXES), (phrases.BORDER, MOST_SEGMENTS)):
-        end = most if seed % 2 else 0
-        opposite = [end if 2 * value == most else most - value for value in range(most + 1)]
-        caption = _swapped(caption, wordings, opposite)
-    return caption
-
-
-def _swapped(caption: str, wordings: dict[int, tuple[str, ...]], opposite: Sequence[int]) -> str:
-    """`caption` with a sentence of `wordings`, if it has one, as it is worded for the opposite of its value."""
-    for value, sentences in wordings.items():
-        for number, sentence in enumerate(sentences):
-            if sentence in caption:
-                others = wordings[opposite[value]]
-                return caption.replace(sentence, others[number % len(others)])
-    return caption

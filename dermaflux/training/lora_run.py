@@ -31,6 +31,7 @@ from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
+from dermaflux.training.rewording import contrary, is_lopsided, other_symmetry, recoloured
 from dermaflux.training.validation import Validation, sheets
 
 log = logging.getLogger("dermaflux")
@@ -38,6 +39,10 @@ SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
+CHANGES = {"contrast": contrary, "symmetry": other_symmetry, "colours": recoloured}
+"""Of captions, by the option that says how far guidance leads from what they make."""
+AWAY = {"contrast": "contrary captions", "symmetry": "lopsided lesions", "colours": "other colours"}
+LEADS = (*CHANGES, "onward")
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
 
@@ -103,13 +108,18 @@ def train_lora(
         )
     shown = validation or Validation.plausible(options.flow.seed)
     sample = sheets(pipe, shown, size, length, out / "samples")
-    contraries = Contraries.of(pairs.captions, pipe, length) if options.flow.contrast else None
+    led = {
+        name: Contraries.of(pairs.captions, pipe, length, change)
+        for name, change in CHANGES.items()
+        if getattr(options.flow, name)
+    }
     pipe.text_encoder = pipe.text_encoder_2 = None
     pipe.vae.to(torch.float32)
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    worse = Worse(weaker and weaker.to(processes.device), contraries)
+    lopsided = torch.tensor([is_lopsided(text) for text in pairs.captions])
+    worse = Worse(weaker and weaker.to(processes.device), lopsided=lopsided, **led)
     lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
         text = card(spec, loaded.hash, material, options, size, pairs, bits)
@@ -119,13 +129,15 @@ def train_lora(
 def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransformer2DModel | None:
     """The network that guidance is to lead away from, its LoRA in it, if there is one. Raises InputError where it takes
     other than what `like` takes, and where no guidance is distilled that it or contrary captions could change."""
-    if not (options.weaker or options.flow.contrast):
+    if not (options.weaker or any(getattr(options.flow, name) for name in LEADS)):
         return None
     if options.flow.distil_from >= 1 or not like.config.guidance_embeds:
         raise InputError(
-            "--weaker and --set contrast change the guidance that is distilled, and none is: the model must have a "
-            "guidance embedding, and distil_from be below 1."
+            f"--weaker and --set {' and '.join(LEADS)} change the guidance that is distilled, and none is: the model "
+            "must have a guidance embedding, and distil_from be below 1."
         )
+    if options.flow.contrast and options.flow.symmetry:
+        raise InputError("--set contrast and --set symmetry both change the asymmetry that is asked for: choose one.")
     if options.weaker is None:
         return None
     own = options.weaker / "lora"
@@ -189,8 +201,11 @@ def card(
     guided = "not distilled" if flow.distil_from >= 1 else f"distilled from {flow.distil_from:.0%} of the steps on"
     if options.weaker:
         guided += f", {flow.away:g} away from {options.weaker.name}"
-    if flow.contrast:
-        guided += f", {flow.contrast:g} away from contrary captions"
+    if flow.onward:
+        guided += ", on from what was distilled before"
+    for name, what in AWAY.items():
+        if far := getattr(flow, name):
+            guided += f", {far:g} away from {what}"
     sets = ", ".join(path.name for path in material.manifests)
     return f"""---
 license: other

@@ -1,0 +1,60 @@
+"""Captions in the published form with other attributes: what guidance is to lead away from.
+
+What a caption does not name stays away, and what it words otherwise stays as it is.
+"""
+
+import random
+from collections.abc import Sequence
+
+from dermaflux import phrases
+from dermaflux.caption import listed, read
+from dermaflux.lesion import COLOURS
+
+MOST_AXES, MOST_SEGMENTS = 2, 8
+
+
+def contrary(caption: str, seed: int) -> str:
+    """A caption in the published form with the sentences on asymmetry and border of the opposite lesion: 2 axes for
+    0, 8 segments for 0, and so on. seed: decides which end is opposite to the middle. What is not there stays away."""
+    for wordings, most in ((phrases.ASYMMETRY, MOST_AXES), (phrases.BORDER, MOST_SEGMENTS)):
+        end = most if seed % 2 else 0
+        opposite = [end if 2 * value == most else most - value for value in range(most + 1)]
+        caption = _swapped(caption, wordings, opposite)
+    return caption
+
+
+def is_lopsided(caption: str) -> bool:
+    """Whether a caption in the published form says that the lesion is asymmetric in both axes."""
+    return any(sentence in caption for sentence in phrases.ASYMMETRY[MOST_AXES])
+
+
+def other_symmetry(caption: str, seed: int) -> str:
+    """A caption in the published form of a lesion that is asymmetric in both axes where it was in none or one, and in
+    none or one, which `seed` decides, where it was in both."""
+    return _swapped(caption, phrases.ASYMMETRY, [MOST_AXES, MOST_AXES, seed % 2])
+
+
+def recoloured(caption: str, seed: int) -> str:
+    """A caption in the published form with as many colours as it names that it does not name, or as there are left;
+    seed: picks them."""
+    own = read(caption).attributes.colours
+    left = [colour for colour in COLOURS if colour not in own]
+    if not own or not left:
+        return caption
+    picked = random.Random(seed).sample(left, min(len(own), len(left)))
+    others = phrases.COLOUR if len(picked) == 1 else phrases.COLOURS
+    for number, wording in enumerate(phrases.COLOUR if len(own) == 1 else phrases.COLOURS):
+        sentence = wording.format(list=listed(own))
+        if sentence in caption:
+            return caption.replace(sentence, others[number].format(list=listed(c for c in COLOURS if c in picked)))
+    return caption
+
+
+def _swapped(caption: str, wordings: dict[int, tuple[str, ...]], opposite: Sequence[int]) -> str:
+    """`caption` with a sentence of `wordings`, if it has one, as it is worded for the opposite of its value."""
+    for value, sentences in wordings.items():
+        for number, sentence in enumerate(sentences):
+            if sentence in caption:
+                others = wordings[opposite[value]]
+                return caption.replace(sentence, others[number % len(others)])
+    return caption
