@@ -4,8 +4,10 @@ On ZeroGPU, where a Space is lent a card for a call at a time, they are read bef
 runs in another process that has the card: its previews come back as they are made, and Stop ends it.
 """
 
+import errno
 import logging
 import signal
+import socket
 import sys
 import threading
 from dataclasses import replace
@@ -16,7 +18,7 @@ try:
 except ImportError:
     spaces = None
 
-from dermaflux.errors import DermaFluxError, ModelUnavailable
+from dermaflux.errors import DermaFluxError, InputError, ModelUnavailable
 from dermaflux.feedback import dataset
 from dermaflux.memory import AUTO
 from dermaflux.models import SamplingOptions
@@ -82,6 +84,20 @@ def card_seconds(share: float, text: str, options: SamplingOptions, **_) -> int:
     return round(15 + passes * max(0.02, 0.4 * share * max(1, (options.size / 512) ** 2)))
 
 
+def check_address(host: str, port: int) -> None:
+    """Refuse to start where nothing can be served at `host` and `port`. Raises InputError."""
+    try:
+        family, *_, address = min(socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM))
+        socket.create_server(address, family=family).close()
+    except (OSError, UnicodeError) as error:
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            said = f"Port {port} is in use, perhaps by this page, started before. Give another by --port."
+            raise InputError(said) from None
+        why = getattr(error, "strerror", None) or error
+        said = f"The page cannot be served at {host}, port {port}: {why}. Give others by --host and --port."
+        raise InputError(said) from None
+
+
 def one_model_only(settings: Settings) -> Settings:
     """`settings` for ZeroGPU, where nothing can be placed on a card once the page is served."""
     if settings.models not in ("", AUTO) or settings.loras or settings.writer or settings.describer:
@@ -131,6 +147,7 @@ def main() -> None:
     try:
         settings = from_env()
         check_login(settings)
+        check_address(settings.host, settings.port)
         settings = one_model_only(settings) if ZERO_GPU else settings
     except DermaFluxError as error:
         print(error, file=sys.stderr)

@@ -19,6 +19,7 @@ from dermaflux import workers
 from dermaflux.cli_data import data
 from dermaflux.cli_evaluate import evaluate
 from dermaflux.cli_generate import finish, generate
+from dermaflux.cli_options import needed, writable
 from dermaflux.cli_reproduce import reproduce
 from dermaflux.cli_study import study
 from dermaflux.cli_sweep import sweep
@@ -75,9 +76,14 @@ app.command()(generate)
 app.command()(sweep)
 app.command()(reproduce)
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE", help="image files, folders or ZIPs of images")]
+Images = Annotated[
+    list[Path],
+    typer.Argument(metavar="IMAGE", help="image files of up to 20 MB, folders or ZIPs of images, of up to 256 MB"),
+]
 Table = Annotated[Path | None, typer.Option(metavar="FILE.csv", dir_okay=False, help="default: standard output")]
-Device = Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto")]
+Device = Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto, here the cpu")]
+LONGEST = 200
+"""Bytes of an image's name that go into that of its overlay, which file systems limit to 255."""
 
 
 @app.command()
@@ -94,12 +100,17 @@ def classify(
     from dermaflux import appearance, saliency
     from dermaflux.classifier import Classifier
     from dermaflux.files import write_atomically
+    from dermaflux.memory import Free
 
     method = method or saliency.DEFAULT
     if method not in saliency.METHODS or target not in saliency.TARGETS:
         known = f"--method is one of {', '.join(saliency.METHODS)}; --target of {', '.join(saliency.TARGETS)}"
         raise InputError(f"There is no such saliency map: {known}.")
-    judge = Classifier.load(classifier, "cpu" if device == "auto" else device)
+    for path in (out, explain and explain / "overlay.png"):
+        writable(path)
+    device = "cpu" if device == "auto" else device
+    Free.now(device)
+    judge = Classifier.load(classifier, device)
     taken: set[str] = set()
 
     def row(name: str, image: "Image.Image") -> dict[str, object]:
@@ -107,8 +118,12 @@ def classify(
         lesion_like = found.lesion_like and appearance.measure(image).found
         if explain:
             overlay = saliency.overlay(image, saliency.explain(judge, image, method, target))
-            path = explain / _unused(f"{Path(name).stem}-{method}", taken)
-            write_atomically(path, lambda file: overlay.save(file, "PNG"))
+            stem = Path(name).stem.encode(errors="surrogateescape")[:LONGEST].decode(errors="ignore")
+            path = explain / _unused(f"{stem}-{method}", taken)
+            try:
+                write_atomically(path, lambda file: overlay.save(file, "PNG"))
+            except OSError as error:
+                raise InputError(f"The overlay {path} cannot be written: {error.strerror or error}.") from error
         return {
             "p_malignant": f"{found.p_malignant:.6f}",
             "decision": found.decision,
@@ -123,12 +138,14 @@ def measure(images: Images, out: Table = None) -> None:
     """Measure images into a table: file, asymmetry, border, colours, size, ita, lesion_share."""
     from dermaflux import appearance
 
+    writable(out)
     columns = ("asymmetry", "border", "colours", "size", "ita", "lesion_share")
     _tabulate(columns, lambda _, image: appearance.row(appearance.measure(image)), images, out)
 
 
 @app.command()
 def caption(
+    context: typer.Context,
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="beside MANIFEST; default: MANIFEST")] = None,
     split: Annotated[str | None, typer.Option(help="only the images of this split")] = None,
@@ -146,6 +163,7 @@ def caption(
 
     out = beside(out, manifest)
     if captioner == "appearance":
+        needed(context, "--captioner llama", "model", "label_in_prompt", "batch")
         chosen = captioning.of_appearance()
     elif captioner == "llama":
         from dermaflux.llama import Describer
@@ -195,27 +213,41 @@ def _unused(stem: str, taken: set[str]) -> str:
 
 
 def _tabulate(columns: Sequence[str], row: Callable[..., dict], paths: Iterable[Path], out: Path | None) -> None:
-    """Write a CSV line for each image, by `row(name, image)`, and end with status 1 if some failed."""
-    from dermaflux.files import write_atomically
+    """Write a CSV line for each image, by `row(name, image)`, and end with status 1 if some failed.
+
+    What is there when anything else goes wrong, or the run is interrupted, is written as well.
+    """
     from dermaflux.intake import opened
 
     rows, failures = [], []
-    for name, image in tqdm(opened(paths), unit="image", disable=None):
-        try:
-            if isinstance(image, InputError):
-                raise image
-            rows.append({"file": name, **row(name, image)})
-        except InputError as error:
-            failures.append((name, error))
+    try:
+        for name, image in tqdm(opened(paths), unit="image", disable=None):
+            try:
+                if isinstance(image, InputError):
+                    raise image
+                rows.append({"file": name, **row(name, image)})
+            except InputError as error:
+                failures.append((name, error))
+    except BaseException:
+        if rows:
+            _write(columns, rows, out)
+        raise
+    _write(columns, rows, out)
+    finish(failures)
+
+
+def _write(columns: Sequence[str], rows: Sequence[dict], out: Path | None) -> None:
+    from dermaflux.files import write_atomically
+
     text = io.StringIO()
     writer = csv.DictWriter(text, ("file", *columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    table = text.getvalue().encode(errors="backslashreplace")
     if out:
-        write_atomically(out, lambda file: file.write(text.getvalue().encode()))
+        write_atomically(out, lambda file: file.write(table))
     else:
-        sys.stdout.write(text.getvalue())
-    finish(failures)
+        sys.stdout.write(table.decode())
 
 
 @app.command()

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
+from dermaflux.cli_options import needed
 from dermaflux.errors import DermaFluxError, InputError
-from dermaflux.files import alone_in
+from dermaflux.files import REJECTED, alone_in
 from dermaflux.lesion import DIAGNOSES, LABELS, LesionAttributes
 from dermaflux.memory import AUTO, WAYS, best_device
 from dermaflux.models import NOISES, ModelSpec, SamplingOptions, find_model
@@ -29,6 +30,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 
 def generate(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False)],
     model: Annotated[str, typer.Option(envvar="DERMAFLUX_MODEL", help="a name in the registry, or a folder")] = "nano",
     lora: Annotated[str, typer.Option(envvar="DERMAFLUX_LORA", help="file, Hub id, default or none")] = "default",
@@ -124,6 +126,10 @@ def generate(
         raise InputError("--features judges how near an image is to a set; give that with --apart-from.")
     if balance and like is None:
         raise InputError("--balance names a column of the real set; give that with --from.")
+    if not features:
+        needed(context, "--features", "cosine")
+    if agree is None and not lesions_only:
+        needed(context, "--agree or --lesions-only", "classifier")
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
     settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache)
@@ -139,6 +145,8 @@ def generate(
     else:
         lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
         orders = ordering.of_attributes(lesions, count or 1, options)
+    if not any(order.options.true_cfg > 1 for order in orders):
+        needed(context, "--true-cfg above 1", "negative")
     _remark(spec, orders)
     if agree is not None:
         _remark_unlabelled(orders)
@@ -171,8 +179,6 @@ def generate(
 
 def _tell(orders: "Sequence[Order]", out: Path) -> None:
     """Say how many images are where."""
-    from dermaflux.synthesis import REJECTED
-
     kept, refused = (sum((place / order.file).exists() for order in orders) for place in (out, out / REJECTED))
     typer.echo(f"{kept} of {len(orders)} images are in {out}.", err=True)
     if refused:

@@ -1,8 +1,11 @@
 """What several verbs read alike from their arguments."""
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -44,6 +47,33 @@ def stand_alone() -> tuple[int, int]:
         if torch.cuda.is_available():
             torch.cuda.set_device(local % torch.cuda.device_count())
     return number, count
+
+
+def needed(context: typer.Context, need: str, *names: str) -> None:
+    """Refuse those of the options called `names` that the command line gives. need: what they do nothing without.
+
+    Raises InputError.
+    """
+    for name in names:
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} does nothing without {need}. Give that too, or leave {option} out.")
+
+
+def writable(path: Path | None) -> None:
+    """Make the folder of `path`, if one is given, and see that such a file can be written before work goes into it.
+
+    Raises OSError, with its name.
+    """
+    if path is None:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent), suppress(FileNotFoundError):
+            path.stat()
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def one_of(option: str, value: str, known: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from dermaflux.cli_options import writable
 from dermaflux.errors import InputError
 from dermaflux.models import SamplingOptions, find_model
 
@@ -31,6 +32,7 @@ def sweep(
     from dermaflux.grid import save_grid
     from dermaflux.lesion import plausible
 
+    writable(out)
     spec = find_model(model, lora)
     attributes = plausible(seed) if caption is None else read(clean(caption)).attributes
     text = worded(attributes, seed) if caption is None else clean(caption)
@@ -42,12 +44,16 @@ def sweep(
 
     generator = Generator.from_spec(spec, None if device == "auto" else device)
     drawn = []
-    with tqdm(total=len(plan.cells), unit="image", disable=None) as bar:
-        for item in sweeps.run(generator, plan):
-            if isinstance(item, sweeps.Drawn):
-                drawn.append(item)
-                bar.update()
-    save_grid(plan, drawn, out)
+    try:
+        with tqdm(total=len(plan.cells), unit="image", disable=None) as bar:
+            for item in sweeps.run(generator, plan):
+                if isinstance(item, sweeps.Drawn):
+                    drawn.append(item)
+                    bar.update()
+    finally:
+        if drawn:
+            save_grid(plan, drawn, out)
+            typer.echo(f"{len(drawn)} of {len(plan.cells)} images are in {out}.", err=True)
 
 
 def _axis(text: str) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from dermaflux.errors import InputError, ModelUnavailable
 from dermaflux.feedback import dataset
 from dermaflux.hub import HUB_ERRORS
 from dermaflux.models import MODELS, ModelSpec, find_model
-from dermaflux.settings import Settings, from_env
+from dermaflux.settings import Settings, check_together, from_env
 from dermaflux.text_models import TEXT_MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,6 +49,8 @@ ZERO_PYTHON, ZERO_TORCH = ("3.10", "3.12"), "torch>=2.8,<2.12"
 """The versions that ZeroGPU lists, as of August 2026 (huggingface.co/docs/hub/spaces-zerogpu)."""
 FIXED = ("models", "loras", "writer", "describer")
 """Settings that ask for models beside the one that is placed before a page on ZeroGPU is served."""
+OWN = ("host", "port", "root_path", "share")
+"""Settings of where a page is served, which a Space decides."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +102,20 @@ def plan(
     if model not in MODELS:
         raise InputError(f"{spec.title} is a folder of this machine; a Space needs a model of the registry.")
     variables = {"DERMAFLUX_MODEL": model} | dict(_variable(text) for text in others)
-    settings = from_env([], variables)
-    if settings.allowed and not settings.login:
-        raise InputError("--set allowed=... needs --set login=hf: without a login nobody's name is known.")
+    settings = from_env([], {"GRADIO_SERVER_NAME": "0.0.0.0"} | variables)
+    check_together(settings)
     paths = sorted(path for pattern in PARTS for path in root.glob(pattern) if path.is_file())
     paths = [path for path in paths if "__pycache__" not in path.parts]
     sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in paths}
     large = [name for name, size in sizes.items() if size > LARGE]
-    problems = [*_missing(root), *_front_matter(root / "README.md", root)]
+    problems = [*_missing(root), *_front_matter(root / "README.md", root), *_own(variables)]
     if hardware == ZERO:
         problems += _on_zero(settings, root / "README.md")
     if sum(sizes.values()) > MOST:
         problems.append(f"The files take {sum(sizes.values()) / 2**30:.1f} GB; a Space may hold 1 GB.")
     notes = [f"{len(large)} files over 10 MB are stored as large files: {', '.join(large)}"] if large else []
-    way, does_not = _way(spec, hardware)
+    way, does_not = _way(spec, hardware, settings.memory)
+    notes += [f"Loaded as: {way.sentence}"] if way else []
     packages = [way.way.package] if way and way.way.package else []
     return Deployment(
         space=space,
@@ -125,8 +127,8 @@ def plan(
         variables=variables,
         requirements=(*([ZERO_TORCH] if hardware == ZERO else []), *packages),
         login=bool(settings.login),
-        secrets=("HF_TOKEN",) if spec.gated or dataset(settings.feedback) or _gated_text(settings) else (),
-        notes=(PLAN, *notes, *_loading(way), *_licence(spec, private), *_keeping(settings)),
+        secrets=("HF_TOKEN",) if dataset(settings.feedback) or _gated(settings) else (),
+        notes=(PLAN, *notes, *_licence(spec, private), *_keeping(settings)),
         problems=(*problems, *does_not),
     )
 
@@ -263,17 +265,15 @@ def _licence(spec: ModelSpec, private: bool) -> Iterator[str]:
         yield "A public Space lets others use the model; make sure that its licence allows what you do."
 
 
-def _way(spec: ModelSpec, hardware: str) -> tuple[memory.Plan | None, list[str]]:
-    """How the model would be loaded on `hardware`, or why not, as problems."""
+def _way(spec: ModelSpec, hardware: str, asked: str) -> tuple[memory.Plan | None, list[str]]:
+    """How the model would be loaded on `hardware`, and what stands against it, as problems."""
+    free = HARDWARE[hardware]
     try:
-        return memory.plan(spec, HARDWARE[hardware], installable=True), []
+        way = memory.plan(spec, free, asked, installable=True)
     except ModelUnavailable as error:
         return None, [str(error)]
-
-
-def _loading(way: memory.Plan | None) -> Iterator[str]:
-    if way:
-        yield f"Loaded as: {way.sentence}"
+    fits = free.card is None or way.fits(free)
+    return way, [] if fits else [f"--set memory={asked}: {way.sentence} {hardware} has less."]
 
 
 def _on_zero(settings: Settings, readme: Path) -> Iterator[str]:
@@ -286,5 +286,13 @@ def _on_zero(settings: Settings, readme: Path) -> Iterator[str]:
             yield f"--set {name}: on ZeroGPU the one model is placed before the page is served. Leave it out."
 
 
-def _gated_text(settings: Settings) -> bool:
-    return any(name in TEXT_MODELS for name in (settings.writer, settings.describer))
+def _own(variables: Mapping[str, str]) -> Iterator[str]:
+    for name in OWN:
+        if f"DERMAFLUX_{name.upper()}" in variables:
+            yield f"--set {name}: a Space has its own. Leave it out."
+
+
+def _gated(settings: Settings) -> bool:
+    """Whether a model of the page's is one that its owner grants access to one by one."""
+    named = any(name in TEXT_MODELS for name in (settings.writer, settings.describer))
+    return named or any(spec.gated for spec in settings.offered)

@@ -177,7 +177,9 @@ class Description:
         while at >= max(0, claim.start - _REACH):
             word, owner = self.words[at].text, self.owners[at]
             if owner and owner.rule.kind != "weak":
-                if not isinstance(claim.value, tuple) or (joint in (",", "and") and owner.rule.attribute != name):
+                several, other = isinstance(claim.value, tuple), owner.rule.attribute != name
+                beside = owner.rule.attribute == "label" and self.owners[at + 1]  # not a malignant melanoma
+                if (other and joint in (",", "and")) or (joint in ("", "and") and not several and not beside):
                     return False
                 joint, at = "", owner.start - 1
                 continue

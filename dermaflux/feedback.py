@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dermaflux.errors import DataError, InputError, first_line
+from dermaflux.files import guard
 from dermaflux.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -182,11 +183,5 @@ def to_csv(ratings: Iterable[Rating]) -> str:
     for one in ratings:
         recipe = one.recipe
         row = (one.image, one.score, one.remark, one.rated_at, recipe.seed, recipe.attributes.label)
-        writer.writerow(map(_cell, (*row, recipe.caption, recipe.model)))
+        writer.writerow(map(guard, (*row, recipe.caption, recipe.model)))
     return text.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
-    return "" if value is None else value

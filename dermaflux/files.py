@@ -12,6 +12,8 @@ from dermaflux.errors import InputError
 
 MAX_BYTES = 20 * 2**20
 LOCK = ".lock"
+MANIFEST, REJECTED = "manifest.csv", "rejected"
+"""In a folder of drawn images: their table, and the folder of those that a screen rejected."""
 SKETCHED = 2**14
 """Bytes."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -79,6 +81,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def guard(cell: object) -> object:
+    """What to write into a CSV for `cell`: before a text that a spreadsheet takes for a formula goes an apostrophe."""
+    return f"'{cell}" if _formula(cell) else cell
+
+
+def unguard(cell: object) -> object:
+    """What `guard` made `cell` of."""
+    return cell[1:] if isinstance(cell, str) and cell.startswith("'") and _formula(cell) else cell
+
+
+def _formula(cell: object) -> bool:
+    return isinstance(cell, str) and cell.lstrip("'").startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
 
 
 class Busy(InputError):

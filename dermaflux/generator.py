@@ -172,15 +172,15 @@ class Generator:
                     self.pipe.maybe_free_model_hooks()  # where parts come to the card only while they work
 
     def redraw(self, provenance: Provenance) -> Iterator[Preview | Sample]:
-        """Draw the image of a recipe again; where it was varied from another, that one first."""
+        """Draw the image of a recipe again; where it was varied from another, that one first. Raises InputError for a
+        size that the model does not draw at."""
         source = None
         if provenance.source is not None:
             for item in self.redraw(provenance.source):
                 if isinstance(item, Sample):
                     source = (item.image, provenance.source)
-        yield from self.sample(
-            provenance.caption, provenance.options(), attributes=provenance.attributes, source=source
-        )
+        options = SamplingOptions.defaults(self.spec, **vars(provenance.options()))
+        yield from self.sample(provenance.caption, options, attributes=provenance.attributes, source=source)
 
     def _run(self, texts, options, attributes, source=None, *, previewed) -> Iterator[Preview | Sample]:
         negative = self._encode(options.negative, options.lora_strength) if options.true_cfg > 1 else None

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from dermaflux import __version__
 from dermaflux.errors import InputError
 from dermaflux.files import write_atomically
+from dermaflux.models import SamplingOptions
 from dermaflux.provenance import Provenance, xmp
 from dermaflux.sweep import AXES, Base, Drawn, Plan
 
@@ -29,7 +30,10 @@ NAMES = {
     "lora_strength": "LoRA strength",
     "size": "size (px)",
     "strength": "variation strength",
+    "first_block_cache": "first-block cache",
 }
+RARE = ("noise", "first_block_cache")
+"""Options that are told where they are not as usual."""
 
 
 def value_labels(values: Sequence) -> list[str]:
@@ -51,6 +55,8 @@ def described(base: Base, varied: Collection[str] = (), lora: bool = True) -> di
         given["lora_strength"] = options.lora_strength
     if base.source is not None:
         given["strength"] = options.strength
+    usual = SamplingOptions()
+    given |= {name: value for name in RARE if (value := getattr(options, name)) != getattr(usual, name)}
     return {NAMES.get(name, name): _said(value) for name, value in given.items() if name not in varied}
 
 

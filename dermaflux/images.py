@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from dermaflux.errors import InputError
 from dermaflux.files import MAX_BYTES, PNG_SIGNATURE, kind_of, png_chunks, read_bytes
@@ -85,12 +85,26 @@ def open_untrusted(
     except Exception as error:  # decoders of hostile bytes raise anything: struct.error, SyntaxError, MemoryError ...
         if kind not in DECODED:
             raise InputError(f"This looks like {kind}, not an image that can be read. {_ADVICE}") from None
+        if isinstance(error, UnidentifiedImageError) and _deep_tiff(data):
+            raise InputError(f"This looks like {kind} of a kind that is not read; export it with 8 bits.") from None
         raise InputError(f"This looks like {kind}, but it is damaged or cut short; save or export it again.") from error
 
 
 def open_file(path: Path) -> Image.Image:
     """`open_untrusted` of a file that a manifest on this machine names, which may be larger than an upload."""
     return open_untrusted(path, OWN_BYTES, OWN_PIXELS)
+
+
+def _deep_tiff(data: bytes) -> bool:
+    """Whether the file is a TIFF whose samples have more than 8 bits."""
+    stream = io.BytesIO(data)
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2] == 43 else 8])
+        stream.seek(tags.next)
+        tags.load(stream)
+        return max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8
+    except Exception:  # no TIFF, or a damaged one
+        return False
 
 
 def _too_many_pixels(max_pixels: int) -> str:
@@ -169,7 +183,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def open_archive(
     path_or_bytes: str | Path | bytes, max_entries: int = MAX_ENTRIES, max_total_bytes: int = MAX_ARCHIVE_BYTES
 ) -> Iterator[tuple[str, Image.Image | InputError]]:
-    """The images of a ZIP by name, one at a time: (name without folders, image or what is wrong with it).
+    """The images of a ZIP by name, one at a time: (path in the ZIP, image or what is wrong with it).
 
     Nothing is extracted to disk. Folders, hidden files and `__MACOSX` are skipped. Raises InputError at once where
     the whole ZIP is of no use: damaged, encrypted, empty, of too many entries, or too large when unpacked.
@@ -233,6 +247,9 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
 
 
 def _display_name(name: str) -> str:
-    base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    shown = "".join(c for c in base if unicodedata.category(c)[0] != "C").strip()
-    return shown[:100] or "unnamed"
+    """The path in the ZIP without control characters and what leads elsewhere, each part cut to 100 characters."""
+    *folders, base = (
+        "".join(c for c in part if unicodedata.category(c)[0] != "C").strip()[:100]
+        for part in name.replace("\\", "/").split("/")
+    )
+    return "/".join((*(part for part in folders if part.strip(".")), base or "unnamed"))

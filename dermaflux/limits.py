@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 import secrets
 import threading
 import time
@@ -93,8 +94,13 @@ def address(peer: str, forwarded: str = "", proxied: bool = False) -> str:
     """
     if not proxied:
         return peer
-    hops = [hop for hop in map(str.strip, forwarded.split(",")) if _parsed(hop)]
+    hops = [hop for hop in map(_without_port, forwarded.split(",")) if _parsed(hop)]
     return next((hop for hop in reversed(hops) if _parsed(hop).is_global), hops[-1] if hops else peer)
+
+
+def _without_port(hop: str) -> str:
+    found = re.fullmatch(r"\[(.+)\](?::\d+)?|([\d.]+):\d+", hop.strip())
+    return found[1] or found[2] if found else hop.strip()
 
 
 def _parsed(text: str):

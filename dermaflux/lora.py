@@ -6,6 +6,7 @@ names in the way of the original FLUX.1 code may hold the rows of several layers
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,7 +107,8 @@ def convert(
     """The layers of each component of `pipe` that `tensors` change, and the keys that belong to none.
 
     metadata: of each component, peft's lora_alpha and alpha_pattern, where a file keeps them.
-    Raises ModelUnavailable if half of a pair is missing or a shape does not fit, and if nothing fits at all.
+    Raises ModelUnavailable if half of a pair is missing, is no matrix of finite numbers or does not fit by its shape,
+    and if nothing fits at all.
     """
     known = {component: dict(_linear_layers(getattr(pipe, component))) for component in COMPONENTS}
     names = {part: {layer.replace(".", "_"): layer for layer in layers} for part, layers in known.items()}
@@ -131,9 +133,13 @@ def convert(
     for (component, name, layers), pair in pairs.items():
         if not {"down", "up"} <= pair.keys():
             raise ModelUnavailable(f"The LoRA {title} is damaged: half of the pair for {name} is missing. {AGAIN}")
-        rank = len(pair["down"])
-        alpha = float(pair["alpha"]) if "alpha" in pair else _alpha(metadata.get(component, {}), layers[0], rank)
-        down, up = pair["down"].float(), pair["up"].float() * (alpha / rank)
+        down, up = pair["down"].float(), pair["up"].float()
+        rank = len(down) if down.ndim == up.ndim == 2 else 0
+        alpha = _alpha(pair.get("alpha"), metadata.get(component, {}), layers[0], rank)
+        if not (rank and math.isfinite(alpha) and down.isfinite().all() and up.isfinite().all()):
+            said = f"for {name} it must hold two matrices and a scale, all of finite numbers, and does not"
+            raise ModelUnavailable(f"The LoRA {title} is damaged: {said}. {AGAIN}")
+        up = up * (alpha / rank)
         widths = [known[component][layer].out_features for layer in layers]
         if down.shape != (rank, known[component][layers[0]].in_features) or up.shape != (sum(widths), rank):
             other = other or lora_keys.WIDTHS.get(down.shape[1], "a model of another size")
@@ -178,10 +184,15 @@ def _linear_layers(model: nn.Module | None) -> Iterator[tuple[str, nn.Linear]]:
             yield name, module
 
 
-def _alpha(metadata: dict, layer: str, rank: int) -> float:
-    """The scale of a pair whose file has no alpha beside it: peft's, or the rank."""
-    pattern = metadata.get("alpha_pattern") or {}
-    return float(pattern.get(get_pattern_key(pattern, layer), metadata.get("lora_alpha") or rank))
+def _alpha(given: torch.Tensor | None, metadata: dict, layer: str, rank: int) -> float:
+    """The scale of a pair: that `given` beside it, or else peft's, or the rank; NaN for what is no single number."""
+    try:
+        if given is not None:
+            return float(given)
+        pattern = metadata.get("alpha_pattern") or {}
+        return float(pattern.get(get_pattern_key(pattern, layer), metadata.get("lora_alpha") or rank))
+    except (AttributeError, OverflowError, RuntimeError, TypeError, ValueError, re.error):
+        return math.nan
 
 
 def _inject(model: nn.Module, layers: Layers) -> None:

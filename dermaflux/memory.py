@@ -94,7 +94,8 @@ class Free:
                 where = torch.device(device)
                 unused = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
                 return cls((torch.cuda.mem_get_info(where)[0] + unused) / GB, ram)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=device).tolist()
+        except (RuntimeError, AssertionError, ImportError) as error:
             raise ModelUnavailable(f"The device “{device[:40]}” cannot be used here. Choose cpu, or auto.") from error
         return cls(None if device == "cpu" else ram, ram)
 
@@ -153,7 +154,7 @@ def plan(spec: ModelSpec, free: Free, asked: str = AUTO, installable: bool = Fal
         if asked not in WAYS:
             raise InputError(f"The memory plan must be {AUTO} or one of {', '.join(WAYS)}, not “{asked[:40]}”.")
         way = WAYS[asked]
-        if not _installed(way):
+        if not (installable or _installed(way)):
             raise ModelUnavailable(f"The memory plan {way.name} needs a package more: pip install {way.package}.")
         if way.offload and free.card is None:
             raise ModelUnavailable(f"The memory plan {way.name} needs a graphics card; there is none.")

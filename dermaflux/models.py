@@ -11,7 +11,7 @@ from dermaflux.model_files import FLUX1_LATENTS, NATIVE, is_embedded, native_siz
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
-MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
+MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE, MAX_NAME = 50, 10.0, 5.0, 1.5, 0.5, 300
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class LoraSpec:
     @classmethod
     def at(cls, source: str) -> "LoraSpec":
         """The LoRA at `source`, of which nothing else is known; of a file its name is shown, not where it lies."""
-        return cls("custom", Path(source).name if Path(source).is_absolute() else source, source, "see its source")
+        name = (Path(source).name if Path(source).is_absolute() else source)[-MAX_NAME:]
+        return cls(name, name, source, "see its source")
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,8 @@ class ModelSpec:
     sizes: side lengths in px; honours: the attributes that it was trained on; diagnoses: those among its training
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
-    at once; weights: where they are known before they are there, as they are for models to download; noises: the
-    ways of drawing noise that are worth choosing between; gated: whether its owner grants access one by one;
-    documented: whether what it was trained on is known.
+    at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
+    whether its owner grants access one by one; documented: whether what it was trained on is known.
     """
 
     name: str

@@ -11,6 +11,7 @@ from pathlib import Path
 from dermaflux.caption import caption, clean, read
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
+from dermaflux.files import unguard
 from dermaflux.images import MANIFEST_COLUMNS
 from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
 from dermaflux.models import MAX_SEED, ModelSpec, SamplingOptions
@@ -107,7 +108,7 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
                     raise DataError(f"{path}, line 1: the column “{name}” is not known in a plan.")
                 if name in names[:place]:
                     raise DataError(f"{path}, line 1: the column “{name}” is there twice.")
-            rows = [(reader.line_num, row) for row in reader]
+            rows = [(reader.line_num, {name: unguard(cell) for name, cell in row.items()}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
     if not rows:

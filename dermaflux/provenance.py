@@ -20,7 +20,7 @@ from xml.sax.saxutils import escape
 from PIL import Image, PngImagePlugin
 
 from dermaflux.errors import InputError
-from dermaflux.files import PNG_SIGNATURE, png_chunks, read_bytes, write_atomically
+from dermaflux.files import PNG_SIGNATURE, guard, png_chunks, read_bytes, write_atomically
 from dermaflux.lesion import LesionAttributes
 from dermaflux.models import NOISES, SamplingOptions
 
@@ -241,7 +241,7 @@ MANIFEST_COLUMNS = ("file", "label", "split", "source", "caption", "seed", *_SET
 
 
 def manifest_row(file: str, provenance: Provenance) -> dict[str, object]:
-    """The row of a manifest for one synthetic image, by MANIFEST_COLUMNS; safe to open in a spreadsheet.
+    """The row of a manifest for one synthetic image, by MANIFEST_COLUMNS.
 
     Synthetic images belong to the split `train`, and their source is `synthetic`. Several colours, structures or
     artefacts are joined by "; ".
@@ -255,14 +255,12 @@ def manifest_row(file: str, provenance: Provenance) -> dict[str, object]:
 
 def _cell(value: object) -> object:
     if isinstance(value, tuple):
-        value = "; ".join(value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return "'" + value
+        return "; ".join(value)
     return "" if value is None else value
 
 
 def bundle(paths: Sequence[str | Path], zip_path: str | Path) -> Path:
-    """A ZIP of synthetic PNGs, their bytes unchanged, with a manifest.csv from their recipes.
+    """A ZIP of synthetic PNGs, their bytes unchanged, with a manifest.csv of their recipes, safe in a spreadsheet.
 
     Files of the same name are numbered. Raises InputError for no files, or for one that carries no recipe.
     """
@@ -284,7 +282,8 @@ def _write_bundle(paths: list[Path], file: BinaryIO) -> None:
                 number += 1
                 name = f"{path.stem}-{number}{path.suffix}"
             taken.add(name.casefold())
-            writer.writerow(manifest_row(name, read_provenance(data)))
+            row = manifest_row(name, read_provenance(data))
+            writer.writerow({column: guard(cell) for column, cell in row.items()})
             archive.writestr(_member(name), data)
         archive.writestr(_member("manifest.csv"), table.getvalue(), zipfile.ZIP_DEFLATED)
 

@@ -4,11 +4,11 @@ import argparse
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dermaflux.errors import InputError
+from dermaflux.errors import InputError, ModelUnavailable
 from dermaflux.feedback import dataset
 from dermaflux.memory import AUTO, WAYS
 from dermaflux.models import MODELS, ModelSpec, find_model, told_apart
@@ -108,7 +108,7 @@ class Settings:
         default=AUTO,
         metadata=_how(
             _models,
-            "models that visitors may load too, separated by commas; “auto”: all if only this machine is served",
+            "models that visitors may load too, separated by commas; “auto”: all if on this machine alone; empty: none",
         ),
     )
     loras: str = field(
@@ -155,7 +155,9 @@ class Settings:
         ),
     )
     queue_length: int = field(default=20, metadata=_how(_whole(1, 1000), "visitors that may wait in line"))
-    max_upload_mb: int = field(default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB"))
+    max_upload_mb: int = field(
+        default=50, metadata=_how(_whole(1, 2000), "largest upload, in MB; an image may have 20 at most, a ZIP 256")
+    )
     host: str = field(default="127.0.0.1", metadata=_how(_text, "address to listen on", "GRADIO_SERVER_NAME"))
     port: int = field(
         default=7860, metadata=_how(_whole(0, 65535), "port to listen on; 0 takes any free one", "GRADIO_SERVER_PORT")
@@ -212,7 +214,7 @@ class Settings:
 
 
 def from_env(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
-    """The settings that flags, then variables, then defaults give.
+    """The settings that flags, then variables, then defaults give; an empty variable only where empty has a meaning.
 
     Raises InputError for a bad value, naming the flag or variable. Unknown flags and --help exit as argparse does.
     """
@@ -220,7 +222,8 @@ def from_env(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.
     values = {}
     for item in fields(Settings):
         sources = [(_flag_name(item.name), given[item.name])]
-        sources += [(name, environ.get(name)) for name in (_variable(item.name), *item.metadata["variables"])]
+        none = item.default == "" or item.name == "models"
+        sources += [(name, environ.get(name)) for name in _variables(item) if none or environ.get(name, "").strip()]
         for name, text in sources:
             if text is not None:
                 values[item.name] = _read(name, text, item.metadata["read"])
@@ -228,19 +231,24 @@ def from_env(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.
     return Settings(**values)
 
 
+def check_together(settings: Settings) -> None:
+    """Refuse settings about a login that do not go together. Raises InputError."""
+    if settings.allowed and not settings.login:
+        raise InputError(f"--allowed needs --login {HF}: without a login nobody's name is known.")
+    if settings.login and settings.password:
+        raise InputError("--login and --password exclude each other; choose one.")
+    if settings.login and settings.mcp:
+        raise InputError(f"--mcp cannot be had with --login {HF}: a tool has no way to log in.")
+
+
 def check_login(settings: Settings, environ: Mapping[str, str] = os.environ) -> None:
     """Refuse to start where a login would protect nothing. Raises InputError.
 
     Outside a Space gradio only imitates it: every visitor would be logged in as the owner of the machine.
     """
-    if settings.allowed and not settings.login:
-        raise InputError(f"--allowed needs --login {HF}: without a login nobody's name is known.")
+    check_together(settings)
     if not settings.login:
         return
-    if settings.password:
-        raise InputError("--login and --password exclude each other; choose one.")
-    if settings.mcp:
-        raise InputError(f"--mcp cannot be had with --login {HF}: a tool has no way to log in.")
     if environ.get("SYSTEM") != "spaces" or not environ.get("SPACE_ID"):
         raise InputError(
             f"--login {HF} works on a Space of Hugging Face only; elsewhere it would be imitated and let anybody in. "
@@ -259,12 +267,16 @@ def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     except InputError as error:
         given = "" if "password" in name.lower() else f", not “{text[:40]}”"
         raise InputError(f"{name} {error}{given}.") from None
+    except ModelUnavailable:
+        raise
+    except RuntimeError:  # of Path.expanduser
+        raise InputError(f"{name}: there is no home folder for “{text[:40]}”. Give the path in full.") from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("app.py", description="Serve the DermaFlux page.")
     for item in fields(Settings):
-        names = ", ".join((_variable(item.name), *item.metadata["variables"]))
+        names = ", ".join(_variables(item))
         text = f"{item.metadata['help']} (default: {item.default}; variable: {names})"
         switch = dict(nargs="?", const="true") if item.metadata["read"] is _flag else {}
         parser.add_argument(_flag_name(item.name), help=text, metavar=item.name.upper(), **switch)
@@ -275,14 +287,14 @@ def _flag_name(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _variable(name: str) -> str:
-    return "DERMAFLUX_" + name.upper()
+def _variables(item: Field) -> tuple[str, ...]:
+    return "DERMAFLUX_" + item.name.upper(), *item.metadata["variables"]
 
 
 def table() -> str:
     """The settings as a Markdown table: flag, variable, default, meaning."""
     rows = ["| Flag | Variable | Default | Meaning |", "|---|---|---|---|"]
     for item in fields(Settings):
-        names = ", ".join(f"`{name}`" for name in (_variable(item.name), *item.metadata["variables"]))
+        names = ", ".join(f"`{name}`" for name in _variables(item))
         rows.append(f"| `{_flag_name(item.name)}` | {names} | `{item.default}` | {item.metadata['help']} |")
     return "\n".join(rows)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dermaflux.data import manifest
 from dermaflux.errors import DermaFluxError, InputError
-from dermaflux.files import write_atomically
+from dermaflux.files import MANIFEST, REJECTED, write_atomically
 from dermaflux.images import MANIFEST_COLUMNS, Provenance, manifest_row, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_IMAGES, SamplingOptions
 from dermaflux.ordering import Order
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dermaflux.generator import Generator
     from dermaflux.screening import Screen
 
-MANIFEST, REJECTED, REASONS, HOW = "manifest.csv", "rejected", "reasons.csv", "how.json"
+REASONS, HOW = "reasons.csv", "how.json"
 NUMBERED = "[0-9]*-*-*.png"
 COLUMNS = (*MANIFEST_COLUMNS, "licence")
 

@@ -1,7 +1,8 @@
-"""The front door on a Space that is lent a card for a call at a time."""
+"""The front door: where it can listen, and on a Space that is lent a card for a call at a time."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import app
+from dermaflux.errors import InputError
 from dermaflux.models import SamplingOptions
 
 SCRIPT = Path(__file__).with_name("lent_card.py")
@@ -52,3 +54,30 @@ def test_a_card_is_asked_for_by_steps_count_and_size():
 
 def test_without_the_package_of_spaces_the_front_door_is_the_same():
     assert app.spaces is None or not app.spaces.config.Config.zero_gpu
+
+
+@pytest.fixture
+def taken():
+    """The number of a port that another program listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])
+def test_a_port_that_is_taken_ends_with_a_sentence_and_status_2(host, taken, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["app.py", "--host", host, "--port", str(taken)])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    said = f"Port {taken} is in use, perhaps by this page, started before. Give another by --port.\n"
+    assert ended.value.code == 2 and capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("host", ["nosuchhost.invalid", "192.0.2.1", "x" * 70])
+def test_a_host_that_is_not_of_this_machine_is_refused_by_its_name(host):
+    with pytest.raises(InputError, match=rf"cannot be served at {host}, port 7860: .* --host and --port"):
+        app.check_address(host, 7860)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost", ""])
+def test_addresses_of_this_machine_are_free_to_listen_at(host):
+    app.check_address(host, 0)

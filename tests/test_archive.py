@@ -17,7 +17,7 @@ def test_an_archive_gives_its_images_in_name_order(tmp_path):
     path = tmp_path / "images.zip"
     path.write_bytes(archive({"b/2.png": PNG, "a/1.jpg": JPEG, "b/": b"", "a/3.txt": b"hello"}))
     found = list(open_archive(path))
-    assert [name for name, _ in found] == ["1.jpg", "3.txt", "2.png"]
+    assert [name for name, _ in found] == ["a/1.jpg", "a/3.txt", "b/2.png"]
     assert found[2][1].tobytes() == photograph().tobytes()
     assert isinstance(found[1][1], InputError) and "text" in str(found[1][1])
 
@@ -27,17 +27,22 @@ def test_hidden_files_are_skipped():
     assert [name for name, _ in open_archive(archive({**files, "a.png": PNG}))] == ["a.png"]
 
 
-def test_paths_that_climb_are_shown_by_their_last_part_and_written_nowhere(tmp_path, monkeypatch):
+def test_paths_that_climb_are_shown_without_what_climbs_and_written_nowhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["../../etc/passwd.png", "/abs/olute.png", "C:\\Windows\\sys.png", "a\x1b[31m\u202egnp.png", ".."]
     found = [name for name, _ in open_archive(archive(dict.fromkeys(names, PNG)))]
-    assert sorted(found) == sorted(["passwd.png", "olute.png", "sys.png", "a[31mgnp.png"])
+    assert sorted(found) == sorted(["etc/passwd.png", "abs/olute.png", "C:/Windows/sys.png", "a[31mgnp.png"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_very_long_names_are_cut():
-    [(name, _)] = open_archive(archive({"n" * 5000 + ".png": PNG}))
-    assert len(name) == 100
+    [(name, _)] = open_archive(archive({"f" * 5000 + "/" + "n" * 5000 + ".png": PNG}))
+    assert name == "f" * 100 + "/" + "n" * 100
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders():
+    files = {"patient1/img.png": PNG, "patient2/img.png": PNG}
+    assert [name for name, _ in open_archive(archive(files))] == list(files)
 
 
 def test_a_nested_archive_is_one_failed_item():

@@ -6,9 +6,12 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sample_recipes import RECIPE, foreign, image, varied
 
 from dermaflux.errors import InputError
+from dermaflux.files import guard, unguard
 from dermaflux.images import MANIFEST_COLUMNS, Provenance, bundle, save_synthetic
 
 
@@ -47,6 +50,17 @@ def test_no_cell_of_the_manifest_is_a_formula(tmp_path, start):
     path = bundle([save_synthetic(image(), recipe, tmp_path / f"{start}a.png")], tmp_path / "all.zip")
     [row] = rows(path)
     assert all(row[name].startswith("'" + start) for name in ("file", "caption", "negative", "model"))
+
+
+@given(st.text(st.sampled_from("'=+-@\t\r\nab")))
+def test_a_guarded_cell_is_no_formula_and_is_read_as_it_was(text):
+    assert not guard(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert unguard(guard(text)) == text
+
+
+def test_what_is_no_formula_is_neither_guarded_nor_taken_for_guarded():
+    for cell in ("'Nevus'", "a=b", "", -5, 2.5, None):
+        assert guard(cell) == unguard(cell) == cell
 
 
 def test_a_bundle_of_nothing_is_refused(tmp_path):

@@ -78,6 +78,22 @@ def test_captioning_one_split_in_place_keeps_the_other_rows_and_every_column(ima
     assert len(captioned(images.with_name("val.csv"))) == 3
 
 
+def test_a_split_that_is_not_there_leaves_what_was_captioned_and_capitals_do_not_count(images):
+    known, out = captioned(images), images.with_name("out.csv")
+    manifest.write(images, [row | {"split": "Train"} for row in known])
+    run("caption", images, "--split", " TRAIN", "--out", out)
+    done = out.read_bytes()
+    assert sum(bool(row["caption"]) for row in captioned(out)) == 4
+    for place in (out, images):
+        result = run("caption", images, "--split", "trian", "--out", place)
+        assert result.exit_code == 2 and "has no rows of the split “trian”" in " ".join(result.stderr.split())
+    assert (
+        out.read_bytes() == done and len(captioned(images)) == 5 and not images.with_name("manifest.csv.part").exists()
+    )
+    run("data", "sample", images, "--count", 2, "--split", "Train", "--out", images.with_name("few.csv"))
+    assert len(captioned(images.with_name("few.csv"))) == 2
+
+
 def test_what_readers_left_out_is_not_captioned_but_stays(images):
     given = captioned(images)
     manifest.write(images, [row | {"left_out": "yes" if row["file"] == "1.png" else ""} for row in given])

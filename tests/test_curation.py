@@ -176,6 +176,12 @@ def test_the_same_image_in_two_splits_is_found_though_it_was_saved_anew(tmp_path
     assert "Apparent skin tone, as measured on 8 of the images below" in page
 
 
+def test_images_of_one_name_that_look_the_same_are_named_with_their_folders():
+    places = {"train": "patient1/img.png", "test": "patient2/img.png"}
+    found = [manifest.Row(Path("/set", file), "benign", split, {"file": file}) for split, file in places.items()]
+    assert check.Pair(*found, bits=0).sentence().startswith("patient1/img.png (train) and patient2/img.png (test) look")
+
+
 def test_hashes_that_differ_in_few_bits_are_found_and_no_others():
     random = np.random.default_rng(0)
     base = int.from_bytes(random.bytes(8), "big")

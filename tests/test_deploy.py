@@ -141,13 +141,24 @@ def test_settings_of_the_page_become_variables_and_a_login_stands_in_the_front_m
         ("password=x", "as a secret"),
         ("images_per_hour=many", "DERMAFLUX_IMAGES_PER_HOUR must be a whole number"),
         ("login=google", "DERMAFLUX_LOGIN must be hf"),
-        ("allowed=clinic", "login=hf"),
+        ("allowed=clinic", "--login hf"),
         ("feedback=https://x", "hf://datasets/OWNER/NAME"),
     ],
 )
 def test_a_setting_that_the_page_would_refuse_is_refused_before_anything_is_sent(root, given, said):
     with pytest.raises(InputError, match=said):
         deploy.plan("o/n", "cpu-basic", "nano", private=False, others=[given], root=root)
+
+
+def test_settings_that_the_page_would_not_start_with_together_are_refused(root):
+    with pytest.raises(InputError, match="--mcp cannot be had with --login hf"):
+        deploy.plan("o/n", "cpu-basic", "nano", private=False, others=["login=hf", "mcp=true"], root=root)
+
+
+@pytest.mark.parametrize("given", ["port=8000", "host=127.0.0.1", "root-path=/x", "share=true"])
+def test_where_the_page_is_served_is_left_to_the_space(root, given):
+    said = f"--set {given.split('=')[0].replace('-', '_')}: a Space has its own. Leave it out."
+    assert deploy.plan("o/n", "cpu-basic", "nano", False, others=[given], root=root).problems == (said,)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +220,22 @@ def test_a_package_for_fewer_bits_is_asked_for_where_only_so_the_model_fits(hub,
     assert planned.requirements == ("torchao",) and not planned.problems
     deploy.run(planned, api(hub), root)
     assert hub.RequestHandlerClass.files["requirements.txt"].decode() == "gradio>=6.31,<7\ntorch>=2.8\ntorchao\n"
+
+
+def test_the_way_that_the_page_is_to_load_its_model_is_planned_with_its_package(root, monkeypatch):
+    monkeypatch.setattr(deploy.memory, "_installed", lambda way: not way.package)
+    planned = deploy.plan("o/n", "a10g-large", "flux1-dev", True, others=["memory=int4"], root=root)
+    assert planned.requirements == ("bitsandbytes",) and not planned.problems
+    assert "Note: Loaded as: 4 bits: about 17.3 GB on the card" in "\n".join(planned.lines())
+    small = deploy.plan("o/n", "t4-small", "flux1-dev", True, others=["memory=bf16"], root=root)
+    assert small.problems[0].startswith("--set memory=bf16: 16 bits: about 36.2 GB")
+    assert not deploy.plan("o/n", "cpu-basic", "nano", True, others=["memory=bf16"], root=root).problems
+
+
+def test_a_gated_model_that_visitors_may_load_names_its_secret(root):
+    secrets = lambda *given: deploy.plan("o/n", "a100-large", "nano", False, others=given, root=root).secrets
+    assert secrets("models=flux1-schnell,flux1-dev") == ("HF_TOKEN",)
+    assert secrets() == secrets("models=flux1-schnell") == ()
 
 
 def test_a_gated_llama_names_its_secret(root):

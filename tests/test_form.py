@@ -141,6 +141,16 @@ def test_a_seed_or_count_out_of_range_is_refused(seed, count):
         fields.seeds(seed, count)
 
 
+@pytest.mark.parametrize(
+    "value, said",
+    [(10**400, "a number of over 40 digits"), (-(10**5000), "40 digits"), (None, "empty"), ("", "empty")],
+    ids=["400", "5000", "none", "text"],
+)
+def test_what_is_no_whole_number_is_named_whatever_its_size(value, said):
+    with pytest.raises(InputError, match=f"The seed must be a whole number, not .*{said}"):
+        fields.whole("The seed", value)
+
+
 def test_the_options_of_the_form_are_those_of_the_model():
     assert fields.request(NANO, values(count=2, seed=5)).options == SamplingOptions.defaults(
         NANO, seeds=(5, 6), steps=4

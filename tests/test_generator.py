@@ -10,6 +10,7 @@ import torch
 from diffusers import AutoencoderTiny, FluxImg2ImgPipeline, FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
 
+from dermaflux.errors import InputError
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.lesion import EXAMPLES
 from dermaflux.model_files import native_size
@@ -227,6 +228,12 @@ def test_the_recipe_of_a_variation_of_a_variation_draws_the_same_pixels_again(ti
     *_, again = tiny_generator.redraw(source.provenance)
     assert difference(pixels(again.image), pixels(source.image)) == 0
     assert again.provenance == source.provenance
+
+
+def test_a_recipe_whose_source_is_of_another_size_than_the_model_draws_at_is_refused(tiny_generator):
+    source = replace(samples(tiny_generator)[0].provenance, size=96)
+    with pytest.raises(InputError, match="not at 96 px"):
+        next(tiny_generator.redraw(replace(source, size=128, strength=0.5, source=source)))
 
 
 def test_the_recipe_names_the_weights(tiny_generator, base):

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 from sample_files import PNG, chunk, encode, near, photograph, png
 
+from dermaflux.errors import InputError
 from dermaflux.images import open_untrusted
 
 
@@ -123,6 +124,21 @@ def test_floating_point_tiff_is_scaled_by_its_range(peak):
     values[0, 0], values[0, 1] = np.nan, np.inf
     opened = np.asarray(open_untrusted(encode(Image.fromarray(values), "TIFF")))
     assert (opened[5, :, 0] == np.rint(np.linspace(0, 255, 32))).all()
+
+
+@pytest.mark.parametrize("start", ["II*\0", "II+\0"])
+def test_a_sound_tiff_of_a_kind_that_is_not_read_is_not_called_damaged(start):
+    samples, large = np.zeros((20, 20, 3), "<f4").tobytes(), start == "II+\0"
+    tags = {256: 20, 257: 20, 258: 32, 259: 1, 262: 2, 273: 16, 277: 3, 278: 20, 279: len(samples), 339: 3}
+    entry = "<HHQQ" if large else "<HHII"
+    directory = struct.pack("<Q" if large else "<H", len(tags))
+    directory += b"".join(struct.pack(entry, tag, 4, 1, value) for tag, value in tags.items()) + bytes(8)
+    head = struct.pack("<HHQ", 8, 0, 16 + len(samples)) if large else struct.pack("<IQ", 16 + len(samples), 0)
+    whole = start.encode() + head + samples + directory
+    with pytest.raises(InputError, match="of a kind that is not read; export it with 8 bits"):
+        open_untrusted(whole)
+    with pytest.raises(InputError, match="damaged or cut short"):
+        open_untrusted(whole[: -len(directory)])
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF"])

@@ -107,6 +107,10 @@ def test_many_threads_spend_no_more_than_the_limit(clock):
         ("", True, "10.0.0.9"),
         ("<script>, unknown", True, "10.0.0.9"),
         ("2606:4700::1111", True, "2606:4700::1111"),
+        ("1.1.1.1, 8.8.8.8:443", True, "8.8.8.8"),
+        ("1.1.1.1:80, [2606:4700::1111]:443, 10.1.2.3:5000", True, "2606:4700::1111"),
+        ("[2606:4700::1111]", True, "2606:4700::1111"),
+        ("8.8.8.8:port, :443, []:1", True, "10.0.0.9"),
     ],
 )
 def test_the_address_is_the_last_public_one_that_a_known_proxy_names(forwarded, proxied, found):

@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 from dermaflux import lora
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator, Sample
-from dermaflux.models import LoraSpec, SamplingOptions
+from dermaflux.models import LoraSpec, SamplingOptions, find_model
 
 RANK, ALPHA = 2, 1.0
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
@@ -201,3 +201,9 @@ def test_a_lora_on_the_text_encoders_changes_captions_with_its_strength(tiny_fol
     assert torch.equal(read(1.0), read(1.0))
     plain = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
     assert torch.equal(read(0.0), plain._encode(TEXT, 0.0)[0])
+
+
+def test_a_recipe_tells_other_loras_by_their_name(tmp_path):
+    assert find_model("nano", "owner/lora").lora.name == "owner/lora"
+    assert find_model("nano", str(tmp_path / "mine.safetensors")).lora.name == "mine.safetensors"
+    assert len(find_model("nano", "o/" + "x" * 400).lora.name) == 300

@@ -92,3 +92,30 @@ def test_variants_are_refused_by_their_tensors(pipe, tmp_path, key, kind):
     tensors = dotted(original_lora.pairs(pipe.transformer, RANK)) | {key: torch.ones(4)}
     with pytest.raises(ModelUnavailable, match=f"is a {kind}, which is not supported"):
         lora.attach(pipe, written(tmp_path, tensors))
+
+
+@pytest.mark.parametrize(
+    ("changes", "notes"),
+    [
+        ({"alpha": torch.ones(2)}, {}),
+        ({"alpha": torch.tensor(torch.inf)}, {}),
+        ({"lora_down.weight": torch.ones(0, 64), "lora_up.weight": torch.ones(32, 0)}, {}),
+        ({"lora_down.weight": torch.tensor(1.0)}, {}),
+        ({"lora_down.weight": torch.ones(4), "lora_up.weight": torch.ones(4)}, {}),
+        ({"lora_up.weight": torch.full((32, RANK), torch.nan)}, {}),
+        ({}, {"lora_alpha": "abc"}),
+        ({}, {"lora_alpha": 10**400}),
+        ({}, {"alpha_pattern": [1]}),
+        ({}, {"alpha_pattern": {"(": 1}}),
+    ],
+    ids=str,
+)
+def test_a_damaged_pair_is_refused_by_the_name_of_its_layer(pipe, tmp_path, changes, notes):
+    before = velocity(pipe.transformer)
+    down, up = original_lora.pairs(pipe.transformer, RANK)["img_in"]
+    pair = {"lora_down.weight": down, "lora_up.weight": up} | changes
+    tensors = {f"lora_unet_img_in.{kind}": tensor for kind, tensor in pair.items()}
+    noted = {"lora_adapter_metadata": json.dumps({f"transformer.{name}": value for name, value in notes.items()})}
+    with pytest.raises(ModelUnavailable, match=r"Some LoRA is damaged: for img_in it must .* Fetch the file again"):
+        lora.attach(pipe, written(tmp_path, tensors, noted))
+    assert torch.equal(velocity(pipe.transformer), before)

@@ -115,6 +115,17 @@ def test_ways_whose_package_is_missing_are_passed_over_and_named(monkeypatch):
     assert plan(FLUX, Free(16, 64), installable=True).way.name == "int8-offload"
 
 
+def test_a_way_that_is_asked_for_counts_as_installed_on_a_machine_yet_to_be_set_up(monkeypatch):
+    monkeypatch.setattr(memory, "_installed", lambda way: not way.package)
+    assert plan(FLUX, Free(24, 64), "int4", installable=True).way.name == "int4"
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "hpu", "cuda:99", ""])
+def test_a_device_on_which_nothing_can_be_computed_has_nothing_free(device):
+    with pytest.raises(ModelUnavailable, match=f"The device “{device}” cannot be used here. Choose cpu, or auto."):
+        Free.now(device)
+
+
 def test_a_smaller_way_takes_less_and_the_smallest_has_none():
     one, seen = plan(FLUX, Free(96, 64)), []
     while one:

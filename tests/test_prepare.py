@@ -49,6 +49,30 @@ def test_places_are_read_however_their_words_are_joined(text, meant):
     assert find_site(text) == meant
 
 
+@pytest.mark.parametrize(
+    ("site", "places"),
+    {
+        "head and neck": "upper eyelid, lower lip, lower jaw, forehead, left cheek, ears, back of the neck",
+        "trunk": "upper back, Lower abdomen, upper chest, buttocks",
+        "upper extremity": "Upper Extremities, left upper limb, lower arm, shoulder, back of the hand, thumb",
+        "lower extremity": "upper leg, lower limb, ankle, heels",
+        "anogenital": "genitalia",
+        "": "upper, lower, palms/soles, hand and foot, nail",
+    }.items(),
+)
+def test_above_and_below_alone_are_no_limbs_and_two_sites_are_none(site, places):
+    assert {text: find_site(text) for text in places.split(", ")} == dict.fromkeys(places.split(", "), site)
+
+
+def test_hidden_files_and_folders_are_no_part_of_a_set(tmp_path):
+    tables = {"metadata__csv": "img_id,diagnostic\nPAT_1.png,NEV", "._metadata__csv": "\0\5\26\7"}
+    folder = made(tmp_path, "PAT_1.png ._PAT_1.png .cache/PAT_1.png", **tables)
+    (folder / ".cache" / "metadata.csv").write_text("img_id,diagnostic\nPAT_1.png,MEL")
+    found = prepare(SOURCES["pad-ufes-20"], folder, folder)
+    assert by_file(found) == {"PAT_1.png": ("benign", "nevus")} and not found.left_out
+    assert found.rows[0]["file"] == "PAT_1.png"
+
+
 @pytest.mark.parametrize("column", ["target", "malignant"])
 def test_isic_2024_in_the_editions_of_kaggle_and_of_its_owner(column, tmp_path):
     folder = made(

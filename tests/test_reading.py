@@ -74,6 +74,28 @@ def test_what_is_negated_is_not_read_as_present(text):
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("The lesion is neither benign nor malignant.", {}),
+        ("It is neither malignant nor a melanoma.", {}),
+        ("not benign or malignant", {}),
+        ("It is neither a nevus nor a melanoma.", {}),
+        ("No melanoma or basal cell carcinoma is seen.", {}),
+        ("without melanoma, basal cell carcinoma or dermatofibroma", {}),
+        ("No malignant melanoma is seen.", {}),
+        ("It is not a nevus, melanoma is suspected.", {}),
+        ("This benign lesion is neither a melanoma nor a basal cell carcinoma.", dict(label="benign")),
+        ("No melanoma but a nevus or a dermatofibroma.", dict(diagnosis="nevus")),
+        ("No melanoma and a benign nevus, 6 mm", dict(label="benign", diagnosis="nevus", size_mm=6)),
+    ],
+)
+def test_of_labels_and_diagnoses_that_are_negated_together_none_is_read(text, said):
+    reading = read(text)
+    assert reading.attributes == LesionAttributes(**said)
+    assert bool(reading.unread) == ("and a benign" not in text)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "The mole is asymmetrical, with one half not matching the other",

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from dermaflux.errors import DermaFluxError
+from dermaflux.files import MAX_BYTES
+from dermaflux.images import MAX_ARCHIVE_BYTES
 from dermaflux.settings import Settings, from_env, table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,6 +36,23 @@ def test_switches_need_no_value(argv, expected):
     assert from_env(argv, {}).mcp is expected
 
 
+def test_an_empty_variable_counts_as_not_set_where_empty_means_nothing():
+    names = ("MODEL", "LORA", "CLASSIFIER", "DEVICE", "MEMORY", "DATA_DIR", "IMAGES_PER_HOUR", "HOST", "PORT", "MCP")
+    environ = {f"DERMAFLUX_{name}": " " for name in names}
+    assert from_env([], environ) == Settings()
+    assert from_env([], environ | {"GRADIO_SERVER_PORT": "9000", "GRADIO_SERVER_NAME": ""}) == Settings(port=9000)
+
+
+def test_an_empty_variable_counts_where_empty_means_none():
+    environ = {"DERMAFLUX_MODELS": "", "DERMAFLUX_ROOT_PATH": "", "GRADIO_ROOT_PATH": "/elsewhere"}
+    assert from_env([], environ) == Settings(models="", root_path="")
+
+
+def test_the_help_of_uploads_names_the_limits_that_hold_whatever_is_set():
+    said = Settings.__dataclass_fields__["max_upload_mb"].metadata["help"]
+    assert f"an image may have {MAX_BYTES // 2**20} at most, a ZIP {MAX_ARCHIVE_BYTES // 2**20}" in said
+
+
 def test_every_setting_can_be_given_as_its_variable():
     values = dict(model="flux1-schnell", lora="none", classifier="x", device="cpu", data_dir="/tmp", queue_length="3")
     values |= dict(max_upload_mb="9", host="::", port="0", mcp="1", share="off")
@@ -51,6 +70,8 @@ def test_every_setting_can_be_given_as_its_variable():
         (["--model", "stable-diffusion"], {}, "nano"),
         (["--models", "nano, stable-diffusion"], {}, "no model “stable-diffusion”"),
         ([], {"DERMAFLUX_MCP": "perhaps"}, "DERMAFLUX_MCP"),
+        (["--data-dir", "~nosuchuser/x"], {}, "--data-dir: there is no home folder for “~nosuchuser/x”"),
+        ([], {"DERMAFLUX_MODEL": "~nosuchuser/x"}, "DERMAFLUX_MODEL: there is no home folder"),
     ],
 )
 def test_a_bad_value_is_refused_naming_where_it_came_from(argv, environ, named):

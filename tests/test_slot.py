@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+import torch
+from original_lora import written
 
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator, Sample
@@ -117,3 +119,13 @@ def test_a_lora_that_cannot_be_read_changes_nothing(slot, spec, tmp_path):
         slot.exchange(Choice(replace(spec, lora=replace(spec.lora, source=str(tmp_path)))))
     assert slot() is generator and slot.spec is spec
     assert np.array_equal(pixels(generator), before)
+
+
+def test_a_damaged_lora_does_not_cost_the_model_that_is_loaded(slot, spec, tmp_path):
+    slot, loads = slot
+    generator = slot()
+    key = "transformer.transformer_blocks.0.attn.to_q.lora_{}.weight"
+    damaged = written(tmp_path, {key.format("A"): torch.ones(4), key.format("B"): torch.ones(4)})
+    with pytest.raises(ModelUnavailable, match="is damaged"):
+        slot.exchange(Choice(replace(spec, lora=damaged)))
+    assert slot.loaded is generator and len(loads.chosen) == 1

@@ -1,12 +1,14 @@
 """Discrimination, ratings, artefacts, learning and the size of a study, on readings whose answers are known."""
 
+import csv
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from dermaflux.errors import DataError, InputError
-from dermaflux.study import asked, discrimination, estimates, learning, planning, ratings, results, simulate
+from dermaflux.study import asked, discrimination, estimates, learning, planning, ratings, readings, results, simulate
 from dermaflux.study.estimates import Estimate
 from dermaflux.study.simulate import Reader
 
@@ -49,6 +51,16 @@ def test_the_auc_is_that_of_scikit_learn_on_the_ten_step_scale():
     assert discrimination.pooled(found, FEW).auc.value == pytest.approx(np.mean(known))
     false, true = discrimination.roc(found)
     assert np.trapezoid(true, false) == pytest.approx(roc_auc_score(found.synthetic, found.level))
+
+
+def test_comments_come_back_from_the_csv_as_they_were_and_none_is_a_formula(tmp_path):
+    said = ["=1+1", "'=1+1", "''", "'tis odd", "- a\n- b", "@x", "\tx", "plain", "", "'"]
+    table = made(1, 10).assign(comment=said)
+    path = readings.write(table, tmp_path / "readings.csv")
+    assert readings.read(path).equals(table)
+    with path.open(newline="", encoding="utf-8") as stream:
+        kept = [row["comment"] for row in csv.DictReader(stream)]
+    assert kept == ["'=1+1", "''=1+1", "''", "'tis odd", "'- a\n- b", "'@x", "'\tx", "plain", "", "'"]
 
 
 def test_a_clustered_interval_holds_for_independent_readings_and_widens_with_clusters():

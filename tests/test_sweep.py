@@ -261,3 +261,9 @@ def test_what_is_held_fixed_leaves_out_what_varies():
 def test_an_empty_lesion_can_be_swept():
     planned = plan(Base(caption(LesionAttributes()), LesionAttributes(), OPTIONS), "colour_count", [1, 2])
     assert [cell.attributes.colours for cell in planned.cells] == [("white",), ("white", "red")]
+
+
+def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
+    usual = grid.described(Base("A mole.", LesionAttributes(), SamplingOptions()))
+    rare = grid.described(Base("A mole.", LesionAttributes(), SamplingOptions(noise="authors", first_block_cache=0.25)))
+    assert rare == usual | {"noise": "authors", "first-block cache": "0.25"}

@@ -169,6 +169,21 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     assert "draws it" not in caplog.text
 
 
+def test_a_caption_that_looks_like_a_formula_is_drawn_again_from_its_manifest(tiny_generator, options, tmp_path):
+    texts = ("- benign lesion with brown pigment", "=1+1", "'-5", "'Nevus'", "''")
+    given = replace(options, negative="-hair", true_cfg=2.0)
+    orders = [ordering.of_caption(text, 1, replace(given, seeds=(seed,)))[0] for seed, text in enumerate(texts)]
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path))
+    assert [row["caption"] for row in table(tmp_path)] == [f"'{text}" for text in texts[:3]] + list(texts[3:])
+    known = [values for _, values in manifest.lines(tmp_path / "manifest.csv")]
+    assert [(row["caption"], row["negative"]) for row in known] == [(text, "-hair") for text in texts]
+    manifest.write(tmp_path / "again.csv", known)
+    assert (tmp_path / "again.csv").read_text().count("'-hair") == len(texts)
+    for name in ("manifest.csv", "again.csv"):
+        again = ordering.of_plan(tmp_path / name, None, options, tiny_generator.spec)
+        assert [(one.caption, one.options) for one in again] == [(one.caption, one.options) for one in orders]
+
+
 def test_a_plan_with_fewer_rows_than_are_asked_for_is_refused(options, tiny_generator, tmp_path):
     (tmp_path / "plan.csv").write_text("caption\nA mole.\nAnother.\n")
     with pytest.raises(DataError, match=r"plan\.csv holds 2 rows, an image each; --count 10 asks for more"):

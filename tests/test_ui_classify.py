@@ -244,6 +244,19 @@ def test_many_files_give_a_row_each_whatever_is_wrong_with_some(mixed, classifie
     assert all(row.remark.endswith(".") for row in rows if row.prediction is None)
 
 
+def test_images_of_one_name_are_told_apart_and_a_name_on_two_lines_is_no_formula(classifier, drawn, tmp_path):
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        drawn.save(tmp_path / place / "img.png")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.write(tmp_path / "a" / "img.png", "patient1/img.png")
+    *_, rows = batch.classify_files(
+        [tmp_path / "a" / "img.png", tmp_path / "b" / "img.png", tmp_path / "z.zip"], classifier
+    )
+    assert [row.file for row in rows] == ["img.png", "img.png (2)", "img.png (3)"]
+    assert batch.Row("\n=1.png").cells()[0] == "'\n=1.png"
+
+
 def test_the_table_escapes_names_and_marks_what_is_no_lesion(classifier, drawn):
     prediction = replace(classifier.predict([drawn])[0], lesion_like=False)
     html = batch.to_html([batch.Row("<img src=x>.png", prediction)])

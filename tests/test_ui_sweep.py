@@ -9,7 +9,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from dermaflux.errors import InputError
+from dermaflux.errors import InputError, ModelUnavailable
 from dermaflux.grid import CHUNK
 from dermaflux.images import open_untrusted, read_provenance
 from dermaflux.settings import Settings
@@ -82,6 +82,8 @@ def test_a_new_sweep_removes_the_files_of_the_last(page):
     first = swept(page, "seed", [], "1", *AXES_OFF)[-2][2]
     run = sweep._runner(context)(first, "seed", [], "2", *AXES_OFF, *values(described))
     next(run)
+    assert all(Path(path).exists() for _, path in first.cells)
+    next(run)
     run.close()
     assert not any(Path(path).exists() for _, path in first.cells)
 
@@ -97,6 +99,38 @@ def test_a_sweep_that_cannot_be_drawn_keeps_the_last_one(page):
         with pytest.raises(InputError):
             next(sweep._runner(context)(last, *axes, *values(described)))
     assert all(Path(path).exists() for _, path in last.cells)
+
+
+def test_a_sweep_that_fails_midway_offers_what_is_finished(page, monkeypatch):
+    context, described = page
+    drawn = sweep.sweep.run
+
+    def failing(generator, plan):
+        for item in drawn(generator, plan):
+            if getattr(item, "index", 0) == 2:
+                raise ModelUnavailable("The card has not enough memory.")
+            yield item
+
+    monkeypatch.setattr(sweep.sweep, "run", failing)
+    updates = []
+    with pytest.raises(ModelUnavailable):
+        for update in sweep._runner(context)(
+            sweep.Swept(), "border", [0, 4, 8], "", *AXES_OFF, *values(described, steps=1)
+        ):
+            updates.append(update)
+    offered = updates[-1][3]
+    assert offered.interactive and Path(offered.value["path"]).is_file()
+
+
+def test_a_sweep_over_the_hourly_limit_leaves_the_last_one_as_it_is(page):
+    context, described = page
+    last = swept(page, "seed", [], "1", *AXES_OFF)[-2][2]
+    limited = Context(Settings(images_per_hour=1), context.generator, context.classifier)
+    run = sweep._runner(limited)(last, "seed", [], "2, 3", *AXES_OFF, *values(described))
+    first = next(run)
+    with pytest.raises(InputError, match="an hour"):
+        next(run)
+    assert first[1:4] == (gr.skip(),) * 3 and all(Path(path).exists() for _, path in last.cells)
 
 
 @pytest.mark.parametrize(

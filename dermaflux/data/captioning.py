@@ -15,7 +15,7 @@ from dermaflux import __version__
 from dermaflux.caption import caption
 from dermaflux.data import manifest
 from dermaflux.data.captioners import describe
-from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.errors import DataError, DermaFluxError, InputError
 from dermaflux.files import alone_at, sketch
 from dermaflux.images import open_file
 
@@ -66,7 +66,8 @@ def run(
 
     Rows that are left out stay as they are, and if `out` is the manifest those of other splits too. What is done is
     kept beside `out`, in a file that ends in .part, from which the same captioner goes on; it stays until every row has
-    its caption. Raises DataError for a manifest that cannot be read, Busy if another process captions into `out`.
+    its caption. Raises DataError for a manifest that cannot be read or has no such rows, Busy if another process
+    captions into `out`.
     """
     with alone_at(out):
         yield from _run(path, captioner, out, split)
@@ -76,7 +77,9 @@ def _run(
     path: Path, captioner: Captioner, out: Path, split: str | None
 ) -> Iterator[tuple[manifest.Row, DermaFluxError | None]]:
     whole, kept = manifest.read(path, left_out=True), out.with_suffix(f"{out.suffix}.part")
-    of_split = [row for row in whole if split is None or row.split == split]
+    of_split = manifest.of_split(whole, split)
+    if not of_split:
+        raise DataError(f"{path} has no rows{'' if split is None else f' of the split “{split}”'}.")
     rows = [row for row in of_split if row.values.get(manifest.LEFT_OUT) != "yes"]
     done, keys = _done(kept, captioner.name), {row.path: _key(row) for row in rows}
     with kept.open("a", newline="", encoding="utf-8") as stream:

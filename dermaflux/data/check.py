@@ -49,7 +49,7 @@ class Pair:
     cosine: float | None = None
 
     def sentence(self) -> str:
-        names = " and ".join(f"{row.path.name} ({row.split or 'no split'})" for row in (self.first, self.second))
+        names = " and ".join(f"{row.values['file']} ({row.split or 'no split'})" for row in (self.first, self.second))
         how = f"{self.bits} of {BITS} bits differ" if self.cosine is None else f"cosine {self.cosine:.3f}"
         return f"{names} look the same: {how}."
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from dermaflux.errors import DataError, InputError
-from dermaflux.files import sketch, write_atomically
+from dermaflux.files import guard, sketch, unguard, write_atomically
 
 COLUMNS = (
     "file",
@@ -31,6 +31,8 @@ COLUMNS = (
 REQUIRED = ("file", "label")
 LEFT_OUT = "left_out"
 """The column in which “yes” marks an image that readers of a study, or its owner, want left out of synthesis."""
+FREE = ("caption", "negative", "model", "lora")
+"""The columns of any text that this program fills; they are written so that a spreadsheet takes none for a formula."""
 LABELS = ("benign", "malignant")
 
 
@@ -73,11 +75,16 @@ def read(path: str | Path, split: str | None = None, left_out: bool = False) -> 
             )
         rows.append(row)
     kept = [row for row in rows if left_out or row.values.get(LEFT_OUT) != "yes"]
-    return [row for row in kept if split is None or row.split == split]
+    return of_split(kept, split)
+
+
+def of_split(rows: Iterable[Row], split: str | None) -> list[Row]:
+    """Those of `rows` that are of one `split`, whose capitals do not count; all if it is None."""
+    return [row for row in rows if split is None or row.split == _split(split)]
 
 
 def lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a manifest by their numbers, as they are. Raises DataError if it is none."""
+    """The lines of a manifest by their numbers, as they were given to `write`. Raises DataError if it is none."""
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -87,7 +94,8 @@ def lines(path: str | Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise DataError(f"{path}, line 1: the column “{column}” is missing.")
             if doubled := next((name for name in names if names.count(name) > 1), None):
                 raise DataError(f"{path}, line 1: the column “{doubled}” is there twice.")
-            yield from ((reader.line_num, values) for values in reader)
+            for values in reader:
+                yield reader.line_num, {name: unguard(cell) for name, cell in values.items()}
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num + 1}: {error}; is a quote left open?") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -105,8 +113,11 @@ def row_of(path: Path, line: int, values: dict[str, str]) -> Row:
         raise DataError(f"{path}, line {line}, column “file”: “{name}” must be a path inside the manifest's folder.")
     if values["label"] not in LABELS:
         raise DataError(f"{path}, line {line}, column “label”: “{values['label']}” is neither benign nor malignant.")
-    split = (values.get("split") or "").strip().lower()
-    return Row(path.parent / name, values["label"], split, values, path, line)
+    return Row(path.parent / name, values["label"], _split(values.get("split")), values, path, line)
+
+
+def _split(text: str | None) -> str:
+    return (text or "").strip().lower()
 
 
 def fingerprint(rows: Iterable[Row]) -> str:
@@ -135,7 +146,7 @@ def write(path: str | Path, rows: Iterable[dict[str, object]], columns: Iterable
         stream = TextIOWrapper(file, "utf-8", newline="")
         writer = csv.DictWriter(stream, tuple(columns), extrasaction="ignore", restval="")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(row | {name: guard(row[name]) for name in FREE if name in row} for row in rows)
         stream.detach()
 
     write_atomically(path, fill)

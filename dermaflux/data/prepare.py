@@ -19,12 +19,13 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 ASIDE = ("superpixel", "segmentation", "mask", "__macosx")
 """What the names of files that are no photographs hold."""
 _SITES = {
-    "head and neck": "head neck face scalp nose ear lip",
-    "trunk": "torso trunk back chest abdomen",
-    "upper extremity": "upper arm forearm hand",
-    "lower extremity": "lower thigh foot leg",
-    "anogenital": "genital anogenital",
+    "head and neck": "head|neck|face|scalp|forehead|cheek|nose|ear|eyelid|eyebrow|temple|chin|lip|jaw",
+    "trunk": "torso|trunk|back|chest|breast|abdomen|belly|flank|buttock",
+    "upper extremity": "upper (?:extremit(?:y|ies)|limb)|shoulder|arm|forearm|elbow|wrist|hand|palm|finger|thumb",
+    "lower extremity": "lower (?:extremit(?:y|ies)|limb)|hip|thigh|leg|knee|calf|shin|ankle|foot|feet|heel|sole|toe",
+    "anogenital": "genital|anogenital|genitalia|perianal|perineum|vulva|penis|scrotum",
 }
+"""Shoulder, hip and buttock as in ICD-10, C44."""
 _NAMES = {**{name: name for name in DIAGNOSES}, "nevi": "nevus", "vascular": "vascular lesion"}
 LESION = "lesion_id"
 TYPES = ("I", "II", "III", "IV", "V", "VI")
@@ -190,10 +191,10 @@ def find_diagnosis(texts: Iterable[str], label: str) -> str | None:
 
 
 def find_site(text: str) -> str:
-    """One of lesion.SITES for an owner's name of a place on the body; empty where there is none."""
-    words = re.findall(r"[a-z]+", text.lower())
-    found = next((site for site, known in _SITES.items() if set(words) & set(known.split())), "")
-    return found if found in SITES else ""
+    """One of lesion.SITES for an owner's name of a place on the body; empty where there is none, or more than one."""
+    words = " ".join(re.findall(r"[a-z]+", text.lower())).replace("back of ", "")
+    found = [site for site in SITES if re.search(rf"\b(?:{_SITES[site]})s?\b", words)]
+    return found[0] if len(found) == 1 else ""
 
 
 def find_sex(text: str) -> str:
@@ -220,14 +221,15 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files in `folder` and all below, behind links to folders too, in order."""
+    """The files in `folder` and all below, behind links to folders too, in order; but for names with a dot first."""
     found, seen = [], set()
     for at, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(at)) in seen:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for name in names if (path := Path(at, name)).is_file()]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [path for name in names if not name.startswith(".") and (path := Path(at, name)).is_file()]
     return sorted(found)
 
 

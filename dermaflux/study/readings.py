@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from dermaflux.errors import DataError
-from dermaflux.files import write_atomically
+from dermaflux.files import guard, unguard, write_atomically
 from dermaflux.lesion import LABELS, MAX_ASYMMETRY, MAX_BORDER, MAX_SIZE_MM, MIN_SIZE_MM, MONK_TONES
 
 TEXT, WHOLE, REAL, FLAG = "text", "whole number", "number", "true or false"
@@ -17,7 +17,6 @@ KINDS = {TEXT: "str", WHOLE: "Int64", REAL: "float64", FLAG: "boolean"}
 SOURCES = ("real", "synthetic")
 MATCHES = ("yes", "partly", "no", "cannot tell")
 _TRUE, _FALSE = "true", "false"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def codebook() -> str:
     """What each column means, as Markdown."""
     lines = ["# Codebook", "", "One row is one presented case and reader. Practice cases are not in the table."]
     lines += ["Columns of stage 2 are empty for real pictures, and where the study asks no stage 2."]
-    lines += ["A text that begins with =, +, -, @, an apostrophe, a tab or a line break has an apostrophe before it."]
+    lines += ["A text that begins with =, +, -, @, a tab or a line break, also behind apostrophes, has one before it."]
     lines += ["", "| Column | Kind | Values | May be empty | Meaning |", "|---|---|---|---|---|"]
     for name, column in COLUMNS.items():
         empty = "yes" if column.optional else "no"
@@ -145,7 +144,7 @@ def _cell(kind: str, value: object) -> str:
     if value is None or pd.isna(value):
         return ""
     if kind == TEXT:
-        return "'" + value if value.startswith(_FORMULA) else value
+        return guard(value)
     if kind == FLAG:
         return _TRUE if value else _FALSE
     return str(int(value)) if kind == WHOLE else repr(float(value))
@@ -157,7 +156,7 @@ def _value(path: Path, line: int, name: str, text: str | None) -> object:
     if text is None or (text == "" and not column.optional):
         raise wrong
     if column.kind == TEXT:
-        text = text[1:] if text.startswith("'") else text
+        text = unguard(text)
         if text and column.values and text not in column.values:
             raise wrong
         return text

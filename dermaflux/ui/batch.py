@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import gradio as gr
 
 from dermaflux import appearance
 from dermaflux.errors import InputError
-from dermaflux.files import write_atomically
+from dermaflux.files import guard, write_atomically
 from dermaflux.intake import opened
 from dermaflux.ui import verdict
 from dermaflux.ui.context import MODEL_EVENT, PRIVATE, Context, say
@@ -29,7 +30,6 @@ COLUMNS = ("file", "p_malignant", "decision", "lesion_like")
 HEADERS = ("File", "Lesion-like", "Probability of malignancy", "Decision", "Remark")
 MAX_FILES = 500
 CHUNK = 8
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Row:
 
     def cells(self) -> tuple:
         """The cells of the CSV, by COLUMNS; safe to open in a spreadsheet."""
-        name = "'" + self.file if self.file.startswith(_FORMULA) else self.file
-        found = self.prediction
+        name, found = guard(self.file), self.prediction
         if found is None:
             return name, "", "", ""
         return name, f"{found.p_malignant:.6f}", found.decision, str(found.lesion_like).lower()
@@ -110,13 +109,22 @@ def classify_files(
     Raises InputError for more than MAX_FILES files or images.
     """
     rows: tuple[Row, ...] = ()
-    images = ((Path(name).name, image) for name, image in opened(paths))
+    images = _named_apart(opened(paths))
     while chunk := list(islice(images, CHUNK)):
         if len(paths) > MAX_FILES or len(rows) + len(chunk) > MAX_FILES:
             raise InputError(f"That is more than {MAX_FILES} images; classify them in several runs.")
         with counted(len(chunk)):
             rows += _classify_chunk(classifier, chunk)
         yield rows
+
+
+def _named_apart(images: Iterable[tuple]) -> Iterator[tuple]:
+    """`images` by the last part of their names, with a number where one of that name came before."""
+    known: Counter[str] = Counter()
+    for name, image in images:
+        name = Path(name).name
+        known[name] += 1
+        yield name if known[name] == 1 else f"{name} ({known[name]})", image
 
 
 def _classify_chunk(classifier: "Classifier", chunk: "list[tuple[str, Image.Image | InputError]]") -> tuple[Row, ...]:

@@ -128,7 +128,10 @@ def _take(upload: dict | str | None) -> tuple:
         _, provenance = decode(path)
     except InputError as error:
         return None, None, *_cards(verdict.problem(str(error)))
-    return str(shutil.copyfile(path, new_folder() / "image.png")), provenance, *_cards()
+    taken = shutil.copyfile(path, new_folder() / "image.png")
+    if _uploaded(path):
+        path.unlink(missing_ok=True)  # its name may be a patient's
+    return str(taken), provenance, *_cards()
 
 
 def _take_example(chosen: gr.SelectData) -> tuple:

@@ -9,7 +9,7 @@ from dermaflux.errors import InputError
 from dermaflux.images import save_synthetic
 from dermaflux.sweep import Base, Progress
 from dermaflux.ui import fields, folders, runs, stage
-from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited
+from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited, images_of
 from dermaflux.ui.form import Form
 
 NO_LORA = "The loaded model has no LoRA, so there is nothing to compare."
@@ -98,11 +98,12 @@ def _runner(context: Context) -> Callable:
         planned = sweep.plan(asked, "lora_strength", [0, asked.options.lora_strength])
         still = [gr.skip()] * 5
         yield stage.status("Preparing the model.", 0), *still
-        folder, paths = folders.new_folder(), []
-        for item in context.limits.drawing(len(planned.cells), sweep.run(context.generator(), planned)):
+        folder, paths, count = None, [], len(planned.cells) + images_of(asked.source)
+        for item in context.limits.drawing(count, sweep.run(context.generator(), planned)):
             if isinstance(item, Progress):
                 yield progress(item), *still
                 continue
+            folder = folder or folders.new_folder(kept=True)
             name = f"dermaflux-{'lora' if item.index else 'base'}-{item.provenance.seed}.png"
             paths.append(str(save_synthetic(item.image, item.provenance, folder / name)))
         folders.remove(kept)

@@ -20,6 +20,7 @@ from dermaflux.ui.visitors import Limits
 if TYPE_CHECKING:
     from dermaflux.classifier import Classifier
     from dermaflux.feedback import Ratings
+    from dermaflux.provenance import Provenance
     from dermaflux.study.store import Store
 
 NOTICE = "Research demonstration. Not a medical device; not for diagnosis. Do not upload identifiable images."
@@ -98,6 +99,11 @@ class ClassifyTab:
     run: Run
     measure: Run | None = None
     tab_id: str = "classify"
+
+
+def images_of(source: "Provenance | None") -> int:
+    """How many images must be drawn to have the one that the recipe `source` tells, itself included."""
+    return 0 if source is None else 1 + images_of(source.source)
 
 
 def say(fn: Callable) -> Callable:

@@ -11,7 +11,7 @@ import gradio as gr
 from dermaflux.images import Provenance, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_SEED, ModelSpec
 from dermaflux.ui import fields, folders, runs, stage
-from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited
+from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited, images_of
 from dermaflux.ui.form import Form, build_caption
 from dermaflux.ui.theme import SCROLL_TO_STAGE
 
@@ -106,16 +106,17 @@ def _runner(context: Context):
         if asked.randomise:
             first = secrets.randbelow(MAX_SEED + 1)
             asked = replace(asked, options=replace(asked.options, seeds=fields.seeds(first, len(asked.options.seeds))))
-        seeds, drawn_first = asked.options.seeds, asked.source is not None and not varied
+        seeds, drawn_first = asked.options.seeds, 0 if varied else images_of(asked.source)
         cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
         kept, still = replace(kept, run=0), gr.skip()
         yield stage.status("Preparing the model.", 0), stage.show(cells), kept, still, still, seeds[0]
-        folder = folders.new_folder()
+        folder = None
         for item in context.limits.drawing(len(seeds) + drawn_first, _items(context, asked, varied)):
             if not hasattr(item, "provenance"):
                 cells = _previewed(cells, item)
                 yield _progress(item, len(seeds)), stage.show(cells), still, still, still, still
                 continue
+            folder = folder or folders.new_folder(kept=True)
             name = f"dermaflux-{item.provenance.attributes.label or 'lesion'}-{item.provenance.seed}.png"
             path = str(save_synthetic(item.image, item.provenance, folder / name))
             kept = Kept((path, *kept.paths), kept.run + 1)

@@ -1,7 +1,6 @@
 """LesionAttributes and Provenance to and from the values of the form's controls."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -29,6 +28,7 @@ SETTINGS = (
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
 _AS_GIVEN = ("guidance", "true_cfg", "lora_strength", "strength", "noise", "first_block_cache")
 _ZERO_COUNTS = ("asymmetry", "border")
+_HUGE = 10**40
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,17 @@ def agree(attributes: LesionAttributes, noted: str) -> LesionAttributes:
 
 
 def whole(name: str, value: object) -> int:
-    """`value` as a whole number. Raises InputError for text, NaN and fractions."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """`value` as a whole number. Raises InputError for text, NaN, fractions and what has over 40 digits."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE
     if not number or value != int(value):
-        raise InputError(f"{name} must be a whole number, not {str(value)[:40] or 'empty'}.")
+        raise InputError(f"{name} must be a whole number, not {_shown(value)}.")
     return int(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return "a number of over 40 digits"
+    return "empty" if value in ("", None) else str(value)[:40]
 
 
 def seeds(first: object, count: object) -> tuple[int, ...]:

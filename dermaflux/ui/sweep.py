@@ -14,7 +14,7 @@ from dermaflux.lesion import LesionAttributes
 from dermaflux.models import ModelSpec, SamplingOptions
 from dermaflux.sweep import AXES, OPTIONS, Base, Drawn, Plan, Progress
 from dermaflux.ui import compare, folders, runs, stage, table
-from dermaflux.ui.context import Context, Run, Suited, say
+from dermaflux.ui.context import Context, Run, Suited, images_of, say
 from dermaflux.ui.form import LIVE, Form
 
 START = "border"
@@ -166,19 +166,27 @@ def _runner(context: Context) -> Callable:
         axes, values = values[:AXIS_INPUTS], values[AXIS_INPUTS:]
         base = compare.base(context, values)
         plan = _plan(base, *axes)
-        forget(swept)
-        swept, thumbnails, still = Swept(plan), {}, gr.skip()
-        off = gr.DownloadButton(interactive=False)
-        yield stage.status("Preparing the model.", 0), table.grid(plan, {}), swept, off, _held(context, values)
-        folder = folders.new_folder()
-        for item in context.limits.drawing(len(plan.cells), sweep.run(context.generator(), plan)):
-            if isinstance(item, Progress):
-                yield compare.progress(item), still, still, still, still
-                continue
-            path = save_synthetic(item.image, item.provenance, folder / f"cell-{item.index + 1:02d}.png")
-            swept = replace(swept, cells=(*swept.cells, (item.index, str(path))))
-            thumbnails[item.index] = table.thumbnail(item.image)
-            yield still, table.grid(plan, thumbnails), swept, still, still
+        still, off = gr.skip(), gr.DownloadButton(interactive=False)
+        yield stage.status("Preparing the model.", 0), still, still, still, _held(context, values)
+        folder, thumbnails, former, swept = None, {}, swept, Swept(plan)
+        count = len(plan.cells) + images_of(base.source)
+        try:
+            for item in context.limits.drawing(count, sweep.run(context.generator(), plan)):
+                if folder is None:
+                    folder = folders.new_folder(kept=True)
+                    forget(former)
+                    yield still, table.grid(plan, {}), swept, off, still
+                if isinstance(item, Progress):
+                    yield compare.progress(item), still, still, still, still
+                    continue
+                path = save_synthetic(item.image, item.provenance, folder / f"cell-{item.index + 1:02d}.png")
+                swept = replace(swept, cells=(*swept.cells, (item.index, str(path))))
+                thumbnails[item.index] = table.thumbnail(item.image)
+                yield still, table.grid(plan, thumbnails), swept, still, still
+        except Exception:
+            if swept.cells:
+                yield still, still, still, _file(swept), still
+            raise
         reworded = " The edited caption was worded anew for each feature." if plan.reworded else ""
         yield stage.status(f"Done: {_images(swept)}.{reworded}"), still, still, _file(swept), still
 

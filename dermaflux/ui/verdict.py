@@ -90,8 +90,8 @@ def _figures(prediction: "Prediction", card: "Card") -> str:
 <table><tbody>{_rate("Sensitivity", point.sensitivity, point.sensitivity_interval)}
 {_rate("Specificity", point.specificity, point.specificity_interval)}</tbody></table>
 <p class="quiet">Sensitivity and specificity at this stored operating point were measured on
-{escape(point.measured_on)} (n = {point.n}). The probability is {views}calibrated by temperature scaling
-(T = {card.temperature:.2f}).</p>
+{escape(point.measured_on)} (n = {point.n}). The probability is {views}calibrated by a fitted temperature
+(T = {card.temperature:.2f}) and bias.</p>
 <p class="quiet">The classifier was trained on {escape(card.trained_on)}.</p>"""
 
 

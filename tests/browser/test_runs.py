@@ -80,6 +80,31 @@ def test_a_visitor_who_waits_sees_the_place_in_line_and_stops_only_their_own_run
     expect(second.images()).to_have_count(0)
 
 
+def test_a_run_that_is_stopped_in_line_is_not_said_to_have_drawn_what_was_there_before(visit):
+    first, second = visit(), visit()
+    second.set(Steps=2)
+    second.draw()
+    first.set(Images=4, Steps=50)
+    first["draw"].click()
+    expect(first["status"]).to_contain_text(STEPPING)
+    second["draw"].click()
+    expect(second.page.get_by_text(re.compile(r"queue: \d/\d"))).to_be_visible()
+    second["stop"].click()
+    expect(second["status"]).to_contain_text("Stopped before it began")
+    expect(second.images()).to_have_count(1)
+    stop(first)
+
+
+def test_the_focus_of_the_keyboard_goes_to_stop_and_comes_back(visitor):
+    visitor.set(Images=2, Steps=50)
+    visitor["draw"].focus()
+    visitor.page.keyboard.press("Enter")
+    expect(visitor["stop"]).to_be_focused()
+    visitor.page.keyboard.press("Enter")
+    expect(visitor["status"]).to_contain_text("Stopped")
+    expect(visitor["draw"]).to_be_focused()
+
+
 def test_a_request_that_cannot_be_drawn_is_answered_in_a_sentence_and_can_be_mended(visitor):
     visitor.set(Steps=2, Seed=-1)
     visitor["draw"].click()
