@@ -19,7 +19,6 @@ except ImportError:
     spaces = None
 
 from dermaflux.errors import DermaFluxError, InputError, ModelUnavailable
-from dermaflux.feedback import dataset
 from dermaflux.memory import AUTO
 from dermaflux.models import SamplingOptions
 from dermaflux.settings import Settings, check_login, from_env
@@ -169,8 +168,7 @@ def main() -> None:
     app.launch(**launch_options(settings, studies), prevent_thread_lock=True)
     loads = (*filter(None, (ratings,)), studies, generator, lambda: explain_once(classifier()))
     threading.Thread(target=warm, args=loads, daemon=True).start()
-    if settings.ratings and dataset(settings.ratings):
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the ratings that wait are sent
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that ratings that wait are sent, and visitors' files go
     app.block_thread()
 
 
