@@ -21,7 +21,7 @@ PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_
 
 def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
     """Write the parts to `out`, whatever else is there: of the FluxPipeline `base` all but its autoencoder, which `vae`
-    replaces (its encoder must be the one that `base` was trained with), the folder `lora`, and previews.safetensors,
+    replaces (of the same latents), the folder `lora`, and previews.safetensors,
     fitted to the latents of `pairs`. A part's own card and the place that it was loaded from stay behind. Parts may be
     those of `out` itself; what is there is replaced when all is made. Raises FileNotFoundError for a part that is not
     there."""
