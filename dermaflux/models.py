@@ -267,7 +267,7 @@ class SamplingOptions:
         _real("Variation strength", self.strength, 0.05, 1)
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         if self.noise not in NOISES:
-            raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{_shown(self.noise)}”.")
+            raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
@@ -285,16 +285,16 @@ class SamplingOptions:
 
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {_shown(value)}.")
+        raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
 
 
 def _real(name: str, value: object, low: float, high: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:
-        raise InputError(f"{name} must be a number from {low} to {high}, not {_shown(value)}.")
+        raise InputError(f"{name} must be a number from {low} to {high}, not {shown(value)}.")
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, int) and abs(value) > 10**40:
-        return "a number of over 40 digits"
-    return str(value)[:40]
+def shown(value: object) -> str:
+    """`value` as a message quotes it, cut short."""
+    huge = isinstance(value, int) and abs(value) >= 10**40
+    return "a number of over 40 digits" if huge else str(value)[:40]

@@ -101,7 +101,7 @@ def _train_pieces(
     accelerator = Accelerator(mixed_precision="bf16")
     learned = pieces(model, teacher)
     parameters = [p for piece in learned for p in piece.student.parameters()]
-    optimizer, schedule = _optimizer(parameters, options.pieces_rate, options.pieces_steps)
+    optimizer, schedule = optimizer_of(parameters, options.pieces_rate, options.pieces_steps)
     optimizer, schedule = accelerator.prepare(optimizer, schedule)
     accelerator.register_for_checkpointing(model)
     average = EMAModel(parameters, decay=options.ema)
@@ -150,7 +150,7 @@ def _train_whole(
     """Teach the decoder as a whole to draw what the teacher draws, and the encoder its latents."""
     accelerator = Accelerator(mixed_precision="bf16")
     parameters = list(model.parameters())
-    optimizer, schedule = _optimizer(parameters, options.learning_rate, options.steps)
+    optimizer, schedule = optimizer_of(parameters, options.learning_rate, options.steps)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
@@ -179,8 +179,8 @@ def _train_detail(
     accelerator = Accelerator(mixed_precision="bf16")
     critic = Critic(teacher).to(accelerator.device)
     parameters, judges = list(model.decoder.parameters()), list(critic.heads.parameters())
-    optimizer, schedule = _optimizer(parameters, options.detail_rate, options.detail_steps)
-    learner, pace = _optimizer(judges, 4 * options.detail_rate, options.detail_steps)
+    optimizer, schedule = optimizer_of(parameters, options.detail_rate, options.detail_steps)
+    learner, pace = optimizer_of(judges, 4 * options.detail_rate, options.detail_steps)
     model, critic, optimizer, schedule, learner, pace = accelerator.prepare(
         model, critic, optimizer, schedule, learner, pace
     )
@@ -227,9 +227,10 @@ def _last(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _optimizer(parameters, rate: float, steps: int):
+def optimizer_of(parameters, rate: float, steps: int, warmup: int = 50):
+    """AdamW, and its rate's rise over `warmup` steps and fall over the others of `steps`."""
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    return optimizer, get_cosine_schedule_with_warmup(optimizer, 50, steps)
+    return optimizer, get_cosine_schedule_with_warmup(optimizer, warmup, steps)
 
 
 def decibels(y: torch.Tensor, x: torch.Tensor) -> float:

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderTiny
-from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 
 from dermaflux.data.curate import rows_of
@@ -21,7 +20,7 @@ from dermaflux.data.pixels import read_pixels
 from dermaflux.errors import InputError, first_line
 from dermaflux.files import weights_of
 from dermaflux.model_files import NATIVE
-from dermaflux.training.autoencoder import CONFIG, augment, decibels, save
+from dermaflux.training.autoencoder import CONFIG, augment, decibels, optimizer_of, save
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.taef2 import Taef2
@@ -34,7 +33,7 @@ class EncoderOptions:
 
     steps: int = 1500
     batch: int = 8
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-4
     warmup: int = 50
     held: float = 0.01
     phantoms: int = 600
@@ -59,8 +58,7 @@ def train(
     accelerator = Accelerator(mixed_precision="bf16")
     model = model.to(memory_format=torch.channels_last).requires_grad_(False)
     parameters = list(model.encoder.requires_grad_(True).parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
-    schedule = get_cosine_schedule_with_warmup(optimizer, options.warmup, options.steps)
+    optimizer, schedule = optimizer_of(parameters, options.learning_rate, options.steps, options.warmup)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)

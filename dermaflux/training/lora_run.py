@@ -39,9 +39,12 @@ SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
-CHANGES = {"contrast": contrary, "symmetry": other_symmetry, "colours": recoloured}
-"""Of captions, by the option that says how far guidance leads from what they make."""
-AWAY = {"contrast": "contrary captions", "symmetry": "lopsided lesions", "colours": "other colours"}
+CHANGES = {
+    "contrast": (contrary, "contrary captions"),
+    "symmetry": (other_symmetry, "lopsided lesions"),
+    "colours": (recoloured, "other colours"),
+}
+"""By the option that says how far guidance leads from what they make: changes of captions, and what these ask for."""
 LEADS = (*CHANGES, "onward")
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
@@ -110,7 +113,7 @@ def train_lora(
     sample = sheets(pipe, shown, size, length, out / "samples")
     led = {
         name: Contraries.of(pairs.captions, pipe, length, change)
-        for name, change in CHANGES.items()
+        for name, (change, _) in CHANGES.items()
         if getattr(options.flow, name)
     }
     pipe.text_encoder = pipe.text_encoder_2 = None
@@ -203,7 +206,7 @@ def card(
         guided += f", {flow.away:g} away from {options.weaker.name}"
     if flow.onward:
         guided += ", on from what was distilled before"
-    for name, what in AWAY.items():
+    for name, (_, what) in CHANGES.items():
         if far := getattr(flow, name):
             guided += f", {far:g} away from {what}"
     sets = ", ".join(path.name for path in material.manifests)

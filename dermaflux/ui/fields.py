@@ -8,7 +8,7 @@ from dermaflux.caption import caption, clean, read
 from dermaflux.errors import InputError
 from dermaflux.images import Provenance
 from dermaflux.lesion import DIAGNOSES, LesionAttributes
-from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions
+from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions, shown
 
 ATTRIBUTES = tuple(field.name for field in fields(LesionAttributes))
 SETTINGS = (
@@ -77,14 +77,8 @@ def whole(name: str, value: object) -> int:
     """`value` as a whole number. Raises InputError for text, NaN, fractions and what has over 40 digits."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _HUGE
     if not number or value != int(value):
-        raise InputError(f"{name} must be a whole number, not {_shown(value)}.")
+        raise InputError(f"{name} must be a whole number, not {'empty' if value in ('', None) else shown(value)}.")
     return int(value)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, int) and abs(value) >= _HUGE:
-        return "a number of over 40 digits"
-    return "empty" if value in ("", None) else str(value)[:40]
 
 
 def seeds(first: object, count: object) -> tuple[int, ...]:

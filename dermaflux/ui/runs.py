@@ -10,6 +10,7 @@ from dermaflux.ui.context import MODEL_EVENT, PRIVATE, Run, sentence
 
 QUIET = dict(queue=False, show_progress="hidden", **PRIVATE)
 WAITING, BEGUN = "waiting", "begun"
+"""A run that was asked for, and one that has said something; neither is the empty text."""
 ON, OFF = gr.Button(interactive=True), gr.Button(interactive=False)
 
 
@@ -68,10 +69,12 @@ def connect(
 
     def settle(going: str, *inputs) -> list:
         """A run that was stopped has not given back the buttons itself."""
+        if going == BEGUN:
+            return [*stopped.fn(*inputs), *idle]
         rest = [gr.skip()] * (len(stopped.outputs) - 1)
         if going == WAITING:
             return [stage.status("Stopped before it began."), *rest, *idle]
-        return [*stopped.fn(*inputs), *idle] if going == BEGUN else [gr.skip(), *rest, gr.skip(), *unchanged]
+        return [gr.skip(), *rest, gr.skip(), *unchanged]
 
     waiting = [stage.status("Waiting for the model.", 0), WAITING, ON, *[OFF] * len(starts)]
     runs = [
