@@ -237,12 +237,12 @@ def _tabulate(columns: Sequence[str], row: Callable[..., dict], paths: Iterable[
 
 
 def _write(columns: Sequence[str], rows: Sequence[dict], out: Path | None) -> None:
-    from dermaflux.files import write_atomically
+    from dermaflux.files import guard, write_atomically
 
     text = io.StringIO()
     writer = csv.DictWriter(text, ("file", *columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(row | {"file": guard(row["file"])} for row in rows)
     table = text.getvalue().encode(errors="backslashreplace")
     if out:
         write_atomically(out, lambda file: file.write(table))

@@ -9,6 +9,7 @@ import typer
 from dermaflux.cli_evaluate_classifier import judge_classifiers
 from dermaflux.cli_options import Others, numbers, set_options, stand_alone
 from dermaflux.errors import InputError
+from dermaflux.files import pngs
 
 evaluate = typer.Typer(help="Measure what models and measures are worth, with intervals.", no_args_is_help=True)
 evaluate.add_typer(judge_classifiers)
@@ -165,7 +166,7 @@ def sheet(
     """The images of a drawn folder on one contact sheet that carries their recipes."""
     from dermaflux.evaluation.sheets import save_sheet
 
-    save_sheet(sorted(drawn.glob("*.png")), out, columns, side)
+    save_sheet(pngs(drawn), out, columns, side)
 
 
 @evaluate.command()

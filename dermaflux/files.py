@@ -64,6 +64,19 @@ def weights_of(path: Path) -> list[str]:
     return [sketch(file) for file in (sorted(path.rglob("*.safetensors")) if path.is_dir() else [path])]
 
 
+def own_path(path: Path | str) -> Path:
+    """`path` with `~` as the home folder it stands for. Raises InputError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"There is no home folder for “{str(path)[:200]}”. Give the path in full.") from None
+
+
+def pngs(folder: Path) -> list[Path]:
+    """The PNGs in `folder`, by name; hidden ones, such as the shadows that macOS puts beside files, are left out."""
+    return sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Fill a temporary file beside `path` by `write`, then rename it; nothing half-written is left behind.
 

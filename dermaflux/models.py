@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.files import own_path
 from dermaflux.model_files import FLUX1_LATENTS, NATIVE, is_embedded, native_size, single_files
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -82,8 +83,7 @@ class ModelSpec:
     documented: bool = True
 
 
-NANO = ASSETS / "nano"
-TAEF1 = "madebyollin/taef1"
+NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
 _DERMAFLUX_LORA = LoraSpec(
     "dermaflux",
     "DermaFlux LoRA (published)",
@@ -172,7 +172,7 @@ def find_model(name: str, lora: str = "default") -> ModelSpec:
 
 def _of_folder(folder: Path) -> ModelSpec | None:
     """What can be known of the model in `folder` before it is loaded; None if there is none."""
-    folder = folder.expanduser().resolve()
+    folder = own_path(folder).resolve()
     if (folder / "model_index.json").is_file():
         return _of_pipeline(folder)
     transformer = single_files(folder).get("transformer") if folder.is_dir() else None

@@ -155,6 +155,7 @@ def test_generate_says_how_many_captions_name_no_label_to_agree_with(draw, tmp_p
         (("--caption", "A mole.", "--agree", "0.8"), "no caption names one"),
         (("--plan", "absent.csv"), "absent.csv cannot be read"),
         (("--model", "nosuch"), "There is no model “nosuch”"),
+        (("--model", "~no-such-user/x"), "There is no home folder for “~no-such-user/x”"),
         (("--lora", "absent.safetensors"), "was not found"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",

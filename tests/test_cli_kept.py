@@ -53,6 +53,13 @@ def test_an_interrupted_table_holds_the_images_that_were_done(images, measured, 
     assert run(verb, images[2], "--out", tmp_path / "next.csv").exit_code == 0
 
 
+def test_a_file_whose_name_is_a_formula_is_a_text_in_the_table(images, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    Path("=1+1.png").write_bytes(images[0].read_bytes())
+    assert run("measure", "=1+1.png", "--out", "table.csv").exit_code == 0
+    assert Path("table.csv").read_text().splitlines()[1].startswith("'=1+1.png,")
+
+
 def test_a_table_that_was_there_outlives_a_run_that_is_interrupted_before_its_first_image(
     images, monkeypatch, tmp_path
 ):

@@ -103,7 +103,12 @@ def test_what_is_no_store_is_refused(tmp_path):
     other.close()
     with pytest.raises(DataError, match="tables of another program"):
         Store(tmp_path / "other")
-    for url, sentence in (("mysql://host/name", "not one of mysql"), ("://", "cannot be read")):
+    wrong = (
+        ("mysql://host/name", "not one of mysql"),
+        ("://", "cannot be read"),
+        ("~no-such-user/x", "no home folder"),
+    )
+    for url, sentence in wrong:
         with pytest.raises(InputError, match=sentence):
             Store(url)
 

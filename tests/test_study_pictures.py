@@ -37,6 +37,12 @@ def chunks(data: bytes) -> list[bytes]:
     return [kind for place, kind in enumerate(kinds) if place == 0 or kind != kinds[place - 1]]
 
 
+def test_the_shadows_that_macos_puts_beside_files_are_no_pictures(tmp_path):
+    folder = synthetic(tmp_path / "drawn", 2)
+    (folder / "._00.png").write_bytes(b"\0\5\x16\7 of a Mac")
+    assert len(pictures.synthetic_pool(folder)) == 2
+
+
 def test_files_of_both_sources_are_of_one_form(shown):
     assert Counter((one.source, one.practice) for one in shown) == {
         ("real", False): 5,

@@ -11,6 +11,7 @@ from dermaflux import background, phantom
 from dermaflux.appearance import Appearance, measure
 from dermaflux.errors import DataError
 from dermaflux.evaluation.figures import Figure, f1, resampled, spearman, undefined
+from dermaflux.files import pngs
 from dermaflux.lesion import LesionAttributes
 
 FIRST_PHANTOM, FIRST_REQUEST = 5_000_000, 10_000
@@ -77,7 +78,7 @@ def drawn_folder(folder: Path) -> tuple[list[LesionAttributes], Iterator[np.ndar
     recipe, DataError if there are none."""
     from dermaflux.images import open_untrusted, read_provenance
 
-    paths = sorted(folder.glob("*.png"))
+    paths = pngs(folder)
     if not paths:
         raise DataError(f"{folder} holds no PNG.")
     return [read_provenance(path).attributes for path in paths], (np.asarray(open_untrusted(path)) for path in paths)

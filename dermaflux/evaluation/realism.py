@@ -19,6 +19,7 @@ from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError
 from dermaflux.evaluation.distances import NEIGHBOURS, cmmd, covered, halves, kid, of_halves, some
 from dermaflux.evaluation.figures import Figure, resampled
+from dermaflux.files import pngs
 from dermaflux.grid import save_marked
 from dermaflux.images import open_untrusted, read_provenance
 
@@ -78,7 +79,7 @@ def save_nearest(
 ) -> list[str]:
     """Write a sheet of `count` drawn images, each with its nearest training image at its right; gives the names and
     cosines of those in the same order."""
-    paths, rows = sorted(drawn.glob("*.png")), rows_of([real], "train")
+    paths, rows = pngs(drawn), rows_of([real], "train")
     if len(paths) < count:
         raise DataError(f"{drawn} holds {len(paths)} images; {count} are needed.")
     paths = [paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)]

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from dermaflux.errors import DataError, InputError
+from dermaflux.files import own_path
 from dermaflux.study.tables import Base
 
 BUSY_SECONDS = 30
@@ -53,7 +54,7 @@ def shown(engine: Engine) -> str:
 
 def _url(where: str | Path) -> URL:
     if "://" not in str(where):
-        path = Path(where).expanduser().absolute()
+        path = own_path(where).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         return URL.create("sqlite", database=str(path))

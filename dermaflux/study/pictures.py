@@ -18,7 +18,7 @@ from dermaflux.caption import clean, read
 from dermaflux.data import manifest
 from dermaflux.data.check import BITS, alike, near_pairs, perceptual_hash
 from dermaflux.errors import DataError, InputError
-from dermaflux.files import read_bytes
+from dermaflux.files import pngs, read_bytes
 from dermaflux.images import manifest_row, open_untrusted, read_provenance
 from dermaflux.intake import SUFFIXES
 from dermaflux.lesion import DIAGNOSES, MONK_TONES, LesionAttributes
@@ -87,7 +87,7 @@ def synthetic_pool(path: Path) -> list[Candidate]:
     without a recipe.
     """
     if path.is_dir():
-        found = [_of_file(one) for one in sorted(path.glob("*.png"))]
+        found = [_of_file(one) for one in pngs(path)]
     else:
         found = [_synthetic(row, place) for place, row in _kept(path)]
     if not found:
@@ -281,7 +281,7 @@ def _look(path: Path) -> int | str:
 def marked(path: Path, left_out: Iterable[str]) -> list[dict[str, object]]:
     """The rows of a folder or manifest of images, marked as left out where they are of `left_out`, by hash."""
     if path.is_dir():
-        rows = [(one, manifest_row(one.name, read_provenance(one))) for one in sorted(path.glob("*.png"))]
+        rows = [(one, manifest_row(one.name, read_provenance(one))) for one in pngs(path)]
     else:
         rows = [(row.path, row.values) for row in manifest.read(path, left_out=True)]
     known = set(left_out)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from dermaflux.errors import InputError
-from dermaflux.files import MAX_BYTES, read_bytes
+from dermaflux.files import MAX_BYTES, pngs, read_bytes
 from dermaflux.images import open_archive
 
 MAX_ENTRIES = 5000
@@ -66,7 +66,7 @@ def received(files: Sequence[str | Path], folder: Path) -> Path:
     tables = [path for path in folder.rglob("*") if path.suffix.lower() == ".csv"]
     if len(tables) > 1:
         raise InputError("The files hold more than one CSV; give a single manifest.")
-    if not tables and not any(folder.glob("*.png")):
+    if not tables and not pngs(folder):
         raise InputError(f"The files hold no PNG and no manifest. {NEITHER}")
     return tables[0] if tables else folder
 
