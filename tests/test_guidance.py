@@ -1,6 +1,7 @@
 """What is distilled beside the caption: the way from a weaker network, and from captions of worse lesions."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import tiny
@@ -13,7 +14,7 @@ from dermaflux.training import flow
 from dermaflux.training.flow import Flow
 from dermaflux.training.guidance import Contraries, Teacher, Worse
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, is_lopsided, other_symmetry, recoloured
+from dermaflux.training.rewording import contrary, recoloured, worst
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -29,7 +30,9 @@ def contraries(tiny_folder, pairs) -> Contraries:
 
 
 def test_a_batch_has_one_of_each_caption_and_its_contrary_and_its_counterpart_the_other(pairs, contraries):
-    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, contraries))
+    flow_ = Flow(
+        None, None, pairs, replace(OPTIONS, batch=32, contrast=1.0), torch.device("cpu"), worse=Worse(None, contraries)
+    )
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
     one, [(other, _)] = flow_.worse.leads(batch, flow_.options)
@@ -46,14 +49,16 @@ def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folde
     texts = [text if i else "A mole." for i, text in enumerate(pairs.captions)]
     some = Contraries.of(texts, pipeline(tiny_folder), 64, contrary)
     assert some.places.tolist() == [-1, *range(len(texts) - 1)]
-    flow_ = Flow(None, None, pairs, replace(OPTIONS, batch=32), torch.device("cpu"), worse=Worse(None, some))
+    flow_ = Flow(
+        None, None, pairs, replace(OPTIONS, batch=32, contrast=1.0), torch.device("cpu"), worse=Worse(None, some)
+    )
     batch = flow_.noisy(flow_.draw(0.0), 0)
     one, [(other, _)] = flow_.worse.leads(batch, flow_.options)
     alike = [torch.equal(a, b) for a, b in zip(one.tokens, other.tokens, strict=True)]
     assert alike == [word == 0 for word in batch.words.tolist()] and any(alike)
 
 
-@pytest.mark.parametrize("change", [contrary, other_symmetry, recoloured])
+@pytest.mark.parametrize("change", [contrary, recoloured, worst])
 def test_captions_that_name_nothing_cannot_be_led_away_from(tiny_folder, change):
     with pytest.raises(InputError, match="--set contrast"):
         Contraries.of(["A mole.", "Another."], pipeline(tiny_folder), 64, change)
@@ -87,48 +92,43 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
 
 
 @pytest.fixture(scope="module")
-def worse(tiny_folder, pairs) -> Worse:
-    made = {
-        name: Contraries.of(pairs.captions, pipeline(tiny_folder), 64, change)
-        for name, change in (("symmetry", other_symmetry), ("colours", recoloured))
-    }
-    return Worse(lopsided=torch.tensor([is_lopsided(text) for text in pairs.captions]), **made)
+def worse(tiny_folder, pairs, contraries) -> Worse:
+    of = partial(Contraries.of, pairs.captions, pipeline(tiny_folder), 64)
+    return Worse(None, contraries, (of(worst), of(lambda text, seed: worst(contrary(text, seed), seed))))
 
 
-def test_half_of_the_lopsided_are_asked_to_be_symmetric_and_led_from_lopsidedness_as_the_symmetric_are(pairs, worse):
-    options = replace(OPTIONS, batch=200, symmetry=4.0, colours=0.5)
+def test_a_batch_of_captions_and_contraries_is_led_from_the_worst_of_each(pairs, worse):
+    options = replace(OPTIONS, batch=32, worst=1.5)
     flow_ = Flow(None, None, pairs, options, torch.device("cpu"), worse=worse)
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    asked, [(lopsided, far), (others, by)] = worse.leads(batch, options)
+    asked, [(led, far)] = worse.leads(batch, options)
     own = pairs.tokens[batch.words,].float()
-    opposite = worse.symmetry.tokens[worse.symmetry.places[batch.words]].float()
-    kinds = set()
-    for i, word in enumerate(batch.words):
-        was, changed = bool(worse.lopsided[word]), bool(worse.lopsided[word] and batch.swapped[i])
-        kinds.add((was, changed))
-        assert torch.equal(asked.tokens[i], opposite[i] if changed else own[i])
-        assert torch.equal(lopsided.tokens[i], own[i] if changed else opposite[i])
-        assert far[i] == (0 if was and not changed else 4)
-    assert len(kinds) == 3 and by == 0.5
-    assert torch.equal(others.tokens, worse.colours.tokens[worse.colours.places[batch.words]].float())
+    assert far == 1.5 and set(batch.swapped.tolist()) == {True, False}
+    for i, (word, swapped) in enumerate(zip(batch.words, batch.swapped, strict=True)):
+        of = worse.worst[int(swapped)]
+        contrary_ = worse.contrary.tokens[worse.contrary.places[word]].float()
+        assert torch.equal(asked.tokens[i], contrary_ if swapped else own[i])
+        assert torch.equal(led.tokens[i], of.tokens[of.places[word]].float())
+        assert torch.equal(led.pooled[i], of.pooled[of.places[word]].float())
+    assert [far for _, far in worse.leads(batch, replace(options, contrast=2.0))[1]] == [2.0, 1.5]
 
 
 @torch.no_grad()
-def test_a_network_that_was_distilled_leads_on_from_what_it_learned(pairs, worse):
+def test_the_worst_is_distilled_beside_the_empty_caption(pairs, worse):
     torch.manual_seed(0)
     student = tiny._transformer()
     teacher = Teacher(list(student.parameters()))
     teacher.weights = [weight + 0.02 * torch.randn_like(weight) for weight in student.parameters()]
-    options = replace(OPTIONS, batch=6, onward=1, symmetry=4.0, colours=0.5)
+    options = replace(OPTIONS, batch=6, worst=2.0)
     flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=worse)
-    noisy = flow_.noisy(flow_.draw(0.0), 0)._replace(scale=torch.tensor([1.0, 1.25, 1.5, 2.0, 3.0, 4.0]))
-    asked, [(lopsided, far), (others, _)] = worse.leads(noisy, options)
+    noisy = flow_.noisy(flow_.draw(0.0), 0)._replace(scale=torch.full((6,), 3.0))
+    asked, [(led, _)] = worse.leads(noisy, options)
+    tokens, pooled = (each.float() for each in (pairs.empty_tokens, pairs.empty_pooled))
+    empty = noisy._replace(tokens=tokens.expand_as(noisy.tokens), pooled=pooled.expand_as(noisy.pooled))
     with teacher.lent():
-        c, s, k = (flow_.velocity(each, noisy.scale) for each in (asked, lopsided, others))
-    more = torch.tensor([0, 0.5, 1, 1, 1, 1])[:, None, None]
-    target = c + more * (far * (c - s) + 0.5 * (c - k))
-    expected = (flow_.velocity(asked, noisy.scale) - target).square().mean()
+        c, u, x = (flow_.velocity(each, torch.ones(6)) for each in (asked, empty, led))
+    expected = (flow_.velocity(asked, noisy.scale) - (u + 3 * (c - u) + 2 * (c - x))).square().mean()
     assert torch.allclose(flow_.distillation_loss(noisy), expected, rtol=1e-4)
 
 

@@ -109,8 +109,8 @@ def test_a_weaker_model_of_another_kind_and_captions_without_contraries_are_refu
         (["--set", "contrast=1"], "--set contrast"),
         ([*other, "--set", "distil_from=1"], "none is"),
         (["--set", "contrast=1", "--set", "distil_from=1"], "none is"),
-        (["--set", "onward=1", "--set", "distil_from=1"], "none is"),
-        (["--set", "contrast=1", "--set", "symmetry=1"], "choose one"),
+        (["--set", "worst=1"], "--set contrast"),
+        (["--set", "worst=1", "--set", "distil_from=1"], "none is"),
     ):
         done = train(*more)
         assert done.exit_code == 2 and said in done.stderr

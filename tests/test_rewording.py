@@ -5,7 +5,7 @@ from dataclasses import replace
 from dermaflux import phantom
 from dermaflux.caption import caption, parse
 from dermaflux.lesion import COLOURS
-from dermaflux.training.rewording import contrary, is_lopsided, other_symmetry, recoloured
+from dermaflux.training.rewording import contrary, recoloured, worst
 
 
 def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
@@ -20,15 +20,16 @@ def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
         assert contrary(caption(bare, seed), seed) == caption(bare, seed)
 
 
-def test_another_symmetry_is_lopsided_where_it_was_not_and_the_other_way_round():
+def test_the_worst_lesion_is_lopsided_of_the_opposite_border_and_of_other_colours():
     for seed in range(200):
         asked = phantom.random_attributes(seed)
         text = caption(asked, seed)
-        other = parse(other_symmetry(text, seed))
-        assert other == replace(asked, asymmetry=seed % 2 if asked.asymmetry == 2 else 2)
-        assert is_lopsided(text) == (asked.asymmetry == 2)
-        bare = caption(replace(asked, asymmetry=None), seed)
-        assert other_symmetry(bare, seed) == bare and not is_lopsided(bare)
+        other = parse(worst(text, seed))
+        border = parse(contrary(text, seed)).border
+        colours = parse(recoloured(text, seed)).colours
+        assert other == replace(asked, asymmetry=2, border=border, colours=colours)
+        bare = caption(replace(asked, asymmetry=None, border=None, colours=()), seed)
+        assert worst(bare, seed) == bare
 
 
 def test_a_recoloured_lesion_has_as_many_colours_that_it_had_not_or_as_there_are():

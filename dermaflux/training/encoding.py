@@ -55,6 +55,8 @@ def encode(
     A quarter turn of an image that is not square is in the bucket of the turned shape, by itself. encoder: what gives
     the latents, where that is not the pipeline's autoencoder.
     """
+    if encoder is None:
+        pipe.vae.to(memory_format=torch.channels_last)  # half as fast again on a CPU
     encoder = encoder or (
         lambda x: retrieve_latents(pipe.vae.encode(x.to(pipe.vae.device, pipe.vae.dtype)), sample_mode="argmax")
     )

@@ -40,9 +40,8 @@ class FlowOptions:
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
     step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast,
-    symmetry, colours: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary
-    captions, the same lesion asymmetric in both axes, and other colours, where `train` is given them (see `Worse`).
-    onward: 1 to lead on from the guided velocity that the network has learned already, instead of adding it up anew.
+    worst: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary captions, and
+    the same lesion with the worst attributes, where `train` is given them (see `Worse`).
     time_mean, time_spread: t is the sigmoid of a normal variable of this mean and standard deviation. What is the same
     all over an image, such as the tone of the skin, shows through much noise and is settled where t is near 1, so that
     end must be trained too.
@@ -62,9 +61,7 @@ class FlowOptions:
     guidance: tuple[float, float] = (1.0, 5.0)
     away: float = 1.0
     contrast: float = 0.0
-    onward: int = 0
-    symmetry: float = 0.0
-    colours: float = 0.0
+    worst: float = 0.0
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
@@ -93,8 +90,8 @@ def train(
     """Train what requires a gradient in `transformer`, checkpointing to `out`; leaves the averaged weights in it.
 
     sample: called with the number of steps done, every `sample_every` steps where that is not 0. objective: the losses,
-    Flow if not given. worse: what `away` and `contrast` lead away from. made_of: see `fit`. Of several processes
-    (accelerate launch, torchrun) each takes its share of one large batch.
+    Flow if not given. worse: what `away`, `contrast` and `worst` lead away from. made_of: see `fit`. Of several
+    processes (accelerate launch, torchrun) each takes its share of one large batch.
     """
     accelerator = Accelerator(
         mixed_precision=options.precision,
@@ -269,16 +266,13 @@ class Flow:
         )
         scale, one = noisy.scale[:, None, None], torch.ones_like(noisy.t)
         more = ((scale - 1) / (ALL_FROM - 1)).clamp(max=1)
-        at = noisy.scale if self.options.onward else one
         with torch.no_grad():
             with self.teacher.lent():
                 noisy, leads = self.worse.leads(noisy, self.options)
-                with_text = target = self.velocity(noisy, at)
-                if not self.options.onward:
-                    without = self.velocity(empty, one)
-                    target = without + scale * (with_text - without)
+                with_text, without = self.velocity(noisy, one), self.velocity(empty, one)
+                target = without + scale * (with_text - without)
                 for other, far in leads:
-                    target = target + more * far * (with_text - self.velocity(other, at))
+                    target += more * far * (with_text - self.velocity(other, one))
             if self.worse.weaker:
                 target += more * self.options.away * (with_text - self.velocity(noisy, one, self.worse.weaker))
         return self.error(self.velocity(noisy, noisy.scale), target, noisy.t)

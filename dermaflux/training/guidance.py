@@ -77,8 +77,8 @@ class Contraries:
         where = dict(device=pipe.text_encoder.device, max_sequence_length=length)
         if not changed:
             raise InputError(
-                "No caption names in the published form what guidance is to lead by: leave out --set contrast, "
-                "symmetry and colours."
+                "No caption names in the published form what guidance is to lead by: leave out --set contrast and "
+                "--set worst."
             )
         firsts = range(0, len(changed), BATCH)
         encoded = [pipe.encode_prompt([texts[i] for i in changed[at : at + BATCH]], **where)[:2] for at in firsts]
@@ -107,38 +107,34 @@ class Contraries:
 class Worse:
     """What guidance leads away from beside the empty caption.
 
-    weaker: a network that was trained less, on the device. The others are of the captions of the Pairs, made by the
-    functions of `rewording`: contrast by `contrary`, and half of the batch asks for these instead; symmetry by
-    `other_symmetry`, and half of those that ask for a lopsided lesion do; colours by `recoloured`. lopsided: (M,) bool,
-    which captions are of lopsided lesions; there symmetry leads nowhere. contrast and symmetry exclude each other.
+    weaker: a network that was trained less, on the device. contrary: of the captions of the Pairs, by
+    `rewording.contrary`; half of the batch asks for these instead, and `contrast` leads each from the other. worst: of
+    the captions, and of their contraries, by `rewording.worst`; `worst` leads from these.
     """
 
     weaker: nn.Module | None = None
-    contrast: Contraries | None = None
-    symmetry: Contraries | None = None
-    lopsided: torch.Tensor | None = None
-    colours: Contraries | None = None
+    contrary: Contraries | None = None
+    worst: tuple[Contraries, Contraries] | None = None
 
-    def leads(self, noisy, options) -> tuple[Any, list[tuple[Any, float | torch.Tensor]]]:
+    def leads(self, noisy, options) -> tuple[Any, list[tuple[Any, float]]]:
         """A batch of B, a `flow.Noisy`, as it shall be asked for, and the batches that asked for worse with how far to
-        lead from each by `options`: a number, or (B, 1, 1)."""
-        found = []
-        if self.contrast:
-            texts, others = self.contrast.dealt(noisy.words, noisy.swapped, noisy.tokens, noisy.pooled)
-            noisy, contrary = _asking(noisy, texts), _asking(noisy, others)
-            found.append((contrary, options.contrast))
-        if self.symmetry:
-            lopsided = self.lopsided[noisy.words]
-            swapped = lopsided & noisy.swapped.to(lopsided.device)
-            texts, others = self.symmetry.dealt(noisy.words, swapped, noisy.tokens, noisy.pooled)
-            noisy, worse = _asking(noisy, texts), _asking(noisy, others)
-            led = (self.symmetry.places[noisy.words] >= 0) & (swapped | ~lopsided)
-            found.append((worse, options.symmetry * led.to(noisy.t)[:, None, None]))
-        if self.colours:
-            every = torch.ones_like(noisy.swapped)
-            texts, _ = self.colours.dealt(noisy.words, every, noisy.tokens, noisy.pooled)
-            found.append((_asking(noisy, texts), options.colours))
-        return noisy, found
+        lead from each by `options`."""
+        if not self.contrary:
+            return noisy, []
+        words, swapped, own = noisy.words, noisy.swapped, (noisy.tokens, noisy.pooled)
+        texts, others = self.contrary.dealt(words, swapped, *own)
+        asked, found = _asking(noisy, texts), []
+        if options.contrast:
+            found.append((_asking(noisy, others), options.contrast))
+        if self.worst:
+            every = torch.ones_like(swapped)
+            of_own, of_contrary = (each.dealt(words, every, *own)[0] for each in self.worst)
+            picked = [
+                torch.where(swapped.view(-1, *[1] * (a.ndim - 1)).to(a.device), b, a)
+                for a, b in zip(of_own, of_contrary, strict=True)
+            ]
+            found.append((_asking(noisy, picked), options.worst))
+        return asked, found
 
 
 def _asking(noisy, texts: tuple[torch.Tensor, torch.Tensor]):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
-from diffusers import FluxTransformer2DModel
+from diffusers import FluxPipeline, FluxTransformer2DModel
 
 from dermaflux import __version__, loading
 from dermaflux.data import manifest
@@ -31,7 +31,7 @@ from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, is_lopsided, other_symmetry, recoloured
+from dermaflux.training.rewording import contrary, worst
 from dermaflux.training.validation import Validation, sheets
 
 log = logging.getLogger("dermaflux")
@@ -39,13 +39,8 @@ SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
-CHANGES = {
-    "contrast": (contrary, "contrary captions"),
-    "symmetry": (other_symmetry, "lopsided lesions"),
-    "colours": (recoloured, "other colours"),
-}
-"""By the option that says how far guidance leads from what they make: changes of captions, and what these ask for."""
-LEADS = (*CHANGES, "onward")
+LEADS = {"contrast": "contrary captions", "worst": "the worst ones"}
+"""By the option that says how far guidance leads from them: what is led from."""
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
 
@@ -111,18 +106,13 @@ def train_lora(
         )
     shown = validation or Validation.plausible(options.flow.seed)
     sample = sheets(pipe, shown, size, length, out / "samples")
-    led = {
-        name: Contraries.of(pairs.captions, pipe, length, change)
-        for name, (change, _) in CHANGES.items()
-        if getattr(options.flow, name)
-    }
+    led = _led(options, pairs.captions, pipe, length)
     pipe.text_encoder = pipe.text_encoder_2 = None
     pipe.vae.to(torch.float32)
     if bits:
         loading.QUANTISERS[bits](pipe.transformer)
     pipe.transformer.to(processes.device)
-    lopsided = torch.tensor([is_lopsided(text) for text in pairs.captions])
-    worse = Worse(weaker and weaker.to(processes.device), lopsided=lopsided, **led)
+    worse = Worse(weaker and weaker.to(processes.device), *led)
     lora.train(pipe, pairs, out, options, sample, worse)
     if processes.is_main_process:
         text = card(spec, loaded.hash, material, options, size, pairs, bits)
@@ -139,8 +129,6 @@ def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransform
             f"--weaker and --set {' and '.join(LEADS)} change the guidance that is distilled, and none is: the model "
             "must have a guidance embedding, and distil_from be below 1."
         )
-    if options.flow.contrast and options.flow.symmetry:
-        raise InputError("--set contrast and --set symmetry both change the asymmetry that is asked for: choose one.")
     if options.weaker is None:
         return None
     own = options.weaker / "lora"
@@ -149,6 +137,18 @@ def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransform
         raise InputError(f"{options.weaker} takes other latents or captions than the base; name a model of its kind.")
     fuse(pipe, 1.0)
     return pipe.transformer.requires_grad_(False)
+
+
+def _led(
+    options: LoraOptions, captions: Sequence[str], pipe: FluxPipeline, length: int
+) -> tuple[Contraries | None, tuple[Contraries, Contraries] | None]:
+    """Of `captions`: those that half of a batch asks for instead, and the worst of both, where guidance is to lead
+    from such."""
+    if not any(getattr(options.flow, name) for name in LEADS):
+        return None, None
+    of = partial(Contraries.of, captions, pipe, length)
+    both = (worst, lambda text, seed: worst(contrary(text, seed), seed))
+    return of(contrary), tuple(map(of, both)) if options.flow.worst else None
 
 
 def _check_package(bits: int) -> None:
@@ -204,9 +204,7 @@ def card(
     guided = "not distilled" if flow.distil_from >= 1 else f"distilled from {flow.distil_from:.0%} of the steps on"
     if options.weaker:
         guided += f", {flow.away:g} away from {options.weaker.name}"
-    if flow.onward:
-        guided += ", on from what was distilled before"
-    for name, (_, what) in CHANGES.items():
+    for name, what in LEADS.items():
         if far := getattr(flow, name):
             guided += f", {far:g} away from {what}"
     sets = ", ".join(path.name for path in material.manifests)

@@ -17,21 +17,15 @@ def contrary(caption: str, seed: int) -> str:
     """A caption in the published form with the sentences on asymmetry and border of the opposite lesion: 2 axes for
     0, 8 segments for 0, and so on. seed: decides which end is opposite to the middle. What is not there stays away."""
     for wordings, most in ((phrases.ASYMMETRY, MOST_AXES), (phrases.BORDER, MOST_SEGMENTS)):
-        end = most if seed % 2 else 0
-        opposite = [end if 2 * value == most else most - value for value in range(most + 1)]
-        caption = _swapped(caption, wordings, opposite)
+        caption = _swapped(caption, wordings, _opposite(most, seed))
     return caption
 
 
-def is_lopsided(caption: str) -> bool:
-    """Whether a caption in the published form says that the lesion is asymmetric in both axes."""
-    return any(sentence in caption for sentence in phrases.ASYMMETRY[MOST_AXES])
-
-
-def other_symmetry(caption: str, seed: int) -> str:
-    """A caption in the published form of a lesion that is asymmetric in both axes where it was in none or one, and in
-    none or one, which `seed` decides, where it was in both."""
-    return _swapped(caption, phrases.ASYMMETRY, [MOST_AXES, MOST_AXES, seed % 2])
+def worst(caption: str, seed: int) -> str:
+    """A caption in the published form of a lesion that is asymmetric in both axes, as most are that are drawn whatever
+    was asked for, with the border of its `contrary` and with other colours, as it is `recoloured`."""
+    lopsided = _swapped(caption, phrases.ASYMMETRY, [MOST_AXES] * (MOST_AXES + 1))
+    return recoloured(_swapped(lopsided, phrases.BORDER, _opposite(MOST_SEGMENTS, seed)), seed)
 
 
 def recoloured(caption: str, seed: int) -> str:
@@ -48,6 +42,12 @@ def recoloured(caption: str, seed: int) -> str:
         if sentence in caption:
             return caption.replace(sentence, others[number].format(list=listed(c for c in COLOURS if c in picked)))
     return caption
+
+
+def _opposite(most: int, seed: int) -> list[int]:
+    """What is opposite to each of the values from 0 to `most`; to the middle, the end that `seed` decides."""
+    end = most if seed % 2 else 0
+    return [end if 2 * value == most else most - value for value in range(most + 1)]
 
 
 def _swapped(caption: str, wordings: dict[int, tuple[str, ...]], opposite: Sequence[int]) -> str:
