@@ -98,7 +98,7 @@ def base(
     if objective not in OBJECTIVES:
         raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}, not “{objective[:40]}”.")
     options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    if given := _given(others) & {"away", "contrast", "worst"}:
+    if given := _given(others) & {"away", "contrast", "worst", "lopsided"}:
         raise InputError(f"--set {min(given)} changes what a LoRA distils; a base leads away from no other caption.")
     train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher, objective)
 

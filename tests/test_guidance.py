@@ -14,7 +14,7 @@ from dermaflux.training import flow
 from dermaflux.training.flow import Flow
 from dermaflux.training.guidance import Contraries, Teacher, Worse
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, recoloured, worst
+from dermaflux.training.rewording import contrary, lopsided, recoloured, worst
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -58,7 +58,7 @@ def test_a_caption_without_asymmetry_and_border_stands_against_itself(tiny_folde
     assert alike == [word == 0 for word in batch.words.tolist()] and any(alike)
 
 
-@pytest.mark.parametrize("change", [contrary, recoloured, worst])
+@pytest.mark.parametrize("change", [contrary, lopsided, recoloured, worst])
 def test_captions_that_name_nothing_cannot_be_led_away_from(tiny_folder, change):
     with pytest.raises(InputError, match="--set contrast"):
         Contraries.of(["A mole.", "Another."], pipeline(tiny_folder), 64, change)
@@ -94,24 +94,33 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
 @pytest.fixture(scope="module")
 def worse(tiny_folder, pairs, contraries) -> Worse:
     of = partial(Contraries.of, pairs.captions, pipeline(tiny_folder), 64)
-    return Worse(None, contraries, (of(worst), of(lambda text, seed: worst(contrary(text, seed), seed))))
+    changes = {"worst": worst, "lopsided": lopsided}
+    return Worse(
+        contrary=contraries,
+        led={
+            name: (of(change), of(lambda text, seed, change=change: change(contrary(text, seed), seed)))
+            for name, change in changes.items()
+        },
+    )
 
 
 def test_a_batch_of_captions_and_contraries_is_led_from_the_worst_of_each(pairs, worse):
-    options = replace(OPTIONS, batch=32, worst=1.5)
+    options = replace(OPTIONS, batch=32, worst=1.5, lopsided=4.0)
     flow_ = Flow(None, None, pairs, options, torch.device("cpu"), worse=worse)
     torch.manual_seed(0)
     batch = flow_.noisy(flow_.draw(0.0), 0)
-    asked, [(led, far)] = worse.leads(batch, options)
+    asked, found = worse.leads(batch, options)
     own = pairs.tokens[batch.words,].float()
-    assert far == 1.5 and set(batch.swapped.tolist()) == {True, False}
+    assert [far for _, far in found] == [1.5, 4.0] and set(batch.swapped.tolist()) == {True, False}
     for i, (word, swapped) in enumerate(zip(batch.words, batch.swapped, strict=True)):
-        of = worse.worst[int(swapped)]
         contrary_ = worse.contrary.tokens[worse.contrary.places[word]].float()
         assert torch.equal(asked.tokens[i], contrary_ if swapped else own[i])
-        assert torch.equal(led.tokens[i], of.tokens[of.places[word]].float())
-        assert torch.equal(led.pooled[i], of.pooled[of.places[word]].float())
-    assert [far for _, far in worse.leads(batch, replace(options, contrast=2.0))[1]] == [2.0, 1.5]
+        for (led, _), pair in zip(found, worse.led.values(), strict=True):
+            of = pair[int(swapped)]
+            same = of.places[word] < 0
+            assert torch.equal(led.tokens[i], own[i] if same else of.tokens[of.places[word]].float())
+            assert same or torch.equal(led.pooled[i], of.pooled[of.places[word]].float())
+    assert [far for _, far in worse.leads(batch, replace(options, contrast=2.0))[1]] == [2.0, 1.5, 4.0]
 
 
 @torch.no_grad()
@@ -120,15 +129,16 @@ def test_the_worst_is_distilled_beside_the_empty_caption(pairs, worse):
     student = tiny._transformer()
     teacher = Teacher(list(student.parameters()))
     teacher.weights = [weight + 0.02 * torch.randn_like(weight) for weight in student.parameters()]
-    options = replace(OPTIONS, batch=6, worst=2.0)
+    options = replace(OPTIONS, batch=6, worst=2.0, lopsided=3.0)
     flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=worse)
     noisy = flow_.noisy(flow_.draw(0.0), 0)._replace(scale=torch.full((6,), 3.0))
-    asked, [(led, _)] = worse.leads(noisy, options)
+    asked, [(led, _), (lop, _)] = worse.leads(noisy, options)
     tokens, pooled = (each.float() for each in (pairs.empty_tokens, pairs.empty_pooled))
     empty = noisy._replace(tokens=tokens.expand_as(noisy.tokens), pooled=pooled.expand_as(noisy.pooled))
     with teacher.lent():
-        c, u, x = (flow_.velocity(each, torch.ones(6)) for each in (asked, empty, led))
-    expected = (flow_.velocity(asked, noisy.scale) - (u + 3 * (c - u) + 2 * (c - x))).square().mean()
+        c, u, x, y = (flow_.velocity(each, torch.ones(6)) for each in (asked, empty, led, lop))
+    target = u + 3 * (c - u) + 2 * (c - x) + 3 * (c - y)
+    expected = (flow_.velocity(asked, noisy.scale) - target).square().mean()
     assert torch.allclose(flow_.distillation_loss(noisy), expected, rtol=1e-4)
 
 

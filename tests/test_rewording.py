@@ -5,7 +5,7 @@ from dataclasses import replace
 from dermaflux import phantom
 from dermaflux.caption import caption, parse
 from dermaflux.lesion import COLOURS
-from dermaflux.training.rewording import contrary, recoloured, worst
+from dermaflux.training.rewording import contrary, lopsided, recoloured, worst
 
 
 def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():
@@ -28,6 +28,7 @@ def test_the_worst_lesion_is_lopsided_of_the_opposite_border_and_of_other_colour
         border = parse(contrary(text, seed)).border
         colours = parse(recoloured(text, seed)).colours
         assert other == replace(asked, asymmetry=2, border=border, colours=colours)
+        assert parse(lopsided(text, seed)) == replace(asked, asymmetry=2)
         bare = caption(replace(asked, asymmetry=None, border=None, colours=()), seed)
         assert worst(bare, seed) == bare
 

@@ -40,8 +40,8 @@ class FlowOptions:
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
     step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast,
-    worst: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary captions, and
-    the same lesion with the worst attributes, where `train` is given them (see `Worse`).
+    worst, lopsided: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary
+    captions, and the captions of `rewording` of those names, where `train` is given them (see `Worse`).
     time_mean, time_spread: t is the sigmoid of a normal variable of this mean and standard deviation. What is the same
     all over an image, such as the tone of the skin, shows through much noise and is settled where t is near 1, so that
     end must be trained too.
@@ -62,6 +62,7 @@ class FlowOptions:
     away: float = 1.0
     contrast: float = 0.0
     worst: float = 0.0
+    lopsided: float = 0.0
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
@@ -90,8 +91,8 @@ def train(
     """Train what requires a gradient in `transformer`, checkpointing to `out`; leaves the averaged weights in it.
 
     sample: called with the number of steps done, every `sample_every` steps where that is not 0. objective: the losses,
-    Flow if not given. worse: what `away`, `contrast` and `worst` lead away from. made_of: see `fit`. Of several
-    processes (accelerate launch, torchrun) each takes its share of one large batch.
+    Flow if not given. worse: what guidance leads away from. made_of: see `fit`. Of several processes
+    (accelerate launch, torchrun) each takes its share of one large batch.
     """
     accelerator = Accelerator(
         mixed_precision=options.precision,

@@ -6,9 +6,9 @@ is drawn more like photographs; and from the same caption with other attributes 
 pixels and are otherwise drowned by what changes many.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -77,8 +77,8 @@ class Contraries:
         where = dict(device=pipe.text_encoder.device, max_sequence_length=length)
         if not changed:
             raise InputError(
-                "No caption names in the published form what guidance is to lead by: leave out --set contrast and "
-                "--set worst."
+                "No caption names in the published form what guidance is to lead by: leave out --set contrast, "
+                "worst and lopsided."
             )
         firsts = range(0, len(changed), BATCH)
         encoded = [pipe.encode_prompt([texts[i] for i in changed[at : at + BATCH]], **where)[:2] for at in firsts]
@@ -108,13 +108,14 @@ class Worse:
     """What guidance leads away from beside the empty caption.
 
     weaker: a network that was trained less, on the device. contrary: of the captions of the Pairs, by
-    `rewording.contrary`; half of the batch asks for these instead, and `contrast` leads each from the other. worst: of
-    the captions, and of their contraries, by `rewording.worst`; `worst` leads from these.
+    `rewording.contrary`; half of the batch asks for these instead, and `contrast` leads each from the other. led: what
+    else is led from, of the captions and of their contraries, by functions of `rewording`, under the options that say
+    how far.
     """
 
     weaker: nn.Module | None = None
     contrary: Contraries | None = None
-    worst: tuple[Contraries, Contraries] | None = None
+    led: Mapping[str, tuple[Contraries, Contraries]] = field(default_factory=dict)
 
     def leads(self, noisy, options) -> tuple[Any, list[tuple[Any, float]]]:
         """A batch of B, a `flow.Noisy`, as it shall be asked for, and the batches that asked for worse with how far to
@@ -126,14 +127,14 @@ class Worse:
         asked, found = _asking(noisy, texts), []
         if options.contrast:
             found.append((_asking(noisy, others), options.contrast))
-        if self.worst:
+        for name, pair in self.led.items():
             every = torch.ones_like(swapped)
-            of_own, of_contrary = (each.dealt(words, every, *own)[0] for each in self.worst)
+            of_own, of_contrary = (each.dealt(words, every, *own)[0] for each in pair)
             picked = [
                 torch.where(swapped.view(-1, *[1] * (a.ndim - 1)).to(a.device), b, a)
                 for a, b in zip(of_own, of_contrary, strict=True)
             ]
-            found.append((_asking(noisy, picked), options.worst))
+            found.append((_asking(noisy, picked), getattr(options, name)))
         return asked, found
 
 

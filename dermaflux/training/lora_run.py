@@ -31,7 +31,7 @@ from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, worst
+from dermaflux.training.rewording import contrary, lopsided, worst
 from dermaflux.training.validation import Validation, sheets
 
 log = logging.getLogger("dermaflux")
@@ -39,7 +39,7 @@ SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
-LEADS = {"contrast": "contrary captions", "worst": "the worst ones"}
+LEADS = {"contrast": "contrary captions", "worst": "the worst ones", "lopsided": "lopsided lesions"}
 """By the option that says how far guidance leads from them: what is led from."""
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
@@ -141,14 +141,14 @@ def _weaker(options: LoraOptions, like: FluxTransformer2DModel) -> FluxTransform
 
 def _led(
     options: LoraOptions, captions: Sequence[str], pipe: FluxPipeline, length: int
-) -> tuple[Contraries | None, tuple[Contraries, Contraries] | None]:
-    """Of `captions`: those that half of a batch asks for instead, and the worst of both, where guidance is to lead
-    from such."""
+) -> tuple[Contraries | None, dict[str, tuple[Contraries, Contraries]]]:
+    """Of `captions`: those that half of a batch asks for instead, and what guidance leads from besides."""
     if not any(getattr(options.flow, name) for name in LEADS):
-        return None, None
+        return None, {}
     of = partial(Contraries.of, captions, pipe, length)
-    both = (worst, lambda text, seed: worst(contrary(text, seed), seed))
-    return of(contrary), tuple(map(of, both)) if options.flow.worst else None
+    both = lambda change: (of(change), of(lambda text, seed: change(contrary(text, seed), seed)))
+    changes = {"worst": worst, "lopsided": lopsided}
+    return of(contrary), {name: both(change) for name, change in changes.items() if getattr(options.flow, name)}
 
 
 def _check_package(bits: int) -> None:

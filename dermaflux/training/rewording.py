@@ -21,11 +21,16 @@ def contrary(caption: str, seed: int) -> str:
     return caption
 
 
+def lopsided(caption: str, seed: int) -> str:
+    """A caption in the published form of the lesion asymmetric in both axes, as most are that are drawn, whatever was
+    asked for."""
+    return _swapped(caption, phrases.ASYMMETRY, [MOST_AXES] * (MOST_AXES + 1))
+
+
 def worst(caption: str, seed: int) -> str:
-    """A caption in the published form of a lesion that is asymmetric in both axes, as most are that are drawn whatever
-    was asked for, with the border of its `contrary` and with other colours, as it is `recoloured`."""
-    lopsided = _swapped(caption, phrases.ASYMMETRY, [MOST_AXES] * (MOST_AXES + 1))
-    return recoloured(_swapped(lopsided, phrases.BORDER, _opposite(MOST_SEGMENTS, seed)), seed)
+    """A caption in the published form of the `lopsided` lesion with the border of its `contrary` and, as it is
+    `recoloured`, other colours."""
+    return recoloured(_swapped(lopsided(caption, seed), phrases.BORDER, _opposite(MOST_SEGMENTS, seed)), seed)
 
 
 def recoloured(caption: str, seed: int) -> str:
