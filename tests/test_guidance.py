@@ -70,7 +70,7 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
     student, weaker = tiny._transformer(), tiny._transformer()
     teacher = Teacher(list(student.parameters()))
     teacher.weights = [weight + 0.02 * torch.randn_like(weight) for weight in student.parameters()]
-    options = replace(OPTIONS, batch=6, away=0.7, contrast=3.0, guidance=(1.0, 4.0))
+    options = replace(OPTIONS, batch=6, away=0.7, contrast=3.0)
     flow_ = Flow(student, teacher, pairs, options, torch.device("cpu"), worse=Worse(weaker, contraries))
     noisy = flow_.noisy(flow_.draw(0.0), 0)
     noisy = noisy._replace(scale=torch.tensor([1.0, 1.25, 1.5, 2.0, 3.0, 4.0]))

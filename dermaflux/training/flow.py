@@ -39,7 +39,7 @@ class FlowOptions:
     """How the flow is trained.
 
     caption_dropout: share of samples with the empty caption. distil_from: share of the run after which every second
-    step distils guidance; 1 is never. guidance: range from which the distilled scale is drawn. away, contrast,
+    step distils guidance; 1 is never. most_guidance: the distilled scale is drawn from 1 to this. away, contrast,
     worst, lopsided: how far the guided velocity leads, from a scale of ALL_FROM on, from a weaker network, contrary
     captions, and the captions of `rewording` of those names, where `train` is given them (see `Worse`).
     time_mean, time_spread: t is the sigmoid of a normal variable of this mean and standard deviation. What is the same
@@ -58,7 +58,7 @@ class FlowOptions:
     warmup: int = 100
     caption_dropout: float = 0.1
     distil_from: float = 0.7
-    guidance: tuple[float, float] = (1.0, 5.0)
+    most_guidance: float = 5.0
     away: float = 1.0
     contrast: float = 0.0
     worst: float = 0.0
@@ -232,8 +232,7 @@ class Flow:
         dropped = torch.rand(n) < dropout
         noise = torch.randn(n, *shape, device=self.device)
         t = self.times(n)
-        low, high = self.options.guidance
-        scale = low + (high - low) * torch.rand_like(t)
+        scale = 1 + (self.options.most_guidance - 1) * torch.rand_like(t)
         swapped = torch.rand(n) < 0.5
         return Drawn(torch.full((n,), number), image, view, word, dropped, noise, t, scale, swapped)
 
