@@ -97,7 +97,8 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
     steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
     the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
-    again; that it names another model than `spec` is remarked on. Raises DataError.
+    again, but for rows that are marked as left out; that it names another model than `spec` is remarked on. Raises
+    DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -111,6 +112,7 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
             rows = [(reader.line_num, {name: unguard(cell) for name, cell in row.items()}) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a CSV plan: {error}.") from error
+    rows = [(line, row) for line, row in rows if row.get(manifest.LEFT_OUT) != "yes"]
     if not rows:
         raise DataError(f"{path} holds no rows; give each image one.")
     if count is not None and count > len(rows):

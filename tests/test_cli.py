@@ -102,7 +102,7 @@ def test_generate_again_changes_nothing(draw, tmp_path):
 
 def test_generate_follows_a_caption_and_a_plan_and_a_real_set(draw, tmp_path):
     plan = tmp_path / "plan.csv"
-    plan.write_text("label,diagnosis\nmalignant,melanoma\nbenign,nevus\n")
+    plan.write_text("label,diagnosis,left_out\nmalignant,melanoma,\nbenign,seborrheic keratosis,yes\nbenign,nevus,no\n")
     real = tmp_path / "real.csv"
     real.write_text("file,label,split\n1.jpg,malignant,train\n")
     for arguments, diagnoses in (

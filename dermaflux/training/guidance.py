@@ -127,14 +127,10 @@ class Worse:
         asked, found = _asking(noisy, texts), []
         if options.contrast:
             found.append((_asking(noisy, others), options.contrast))
-        for name, pair in self.led.items():
-            every = torch.ones_like(swapped)
-            of_own, of_contrary = (each.dealt(words, every, *own)[0] for each in pair)
-            picked = [
-                torch.where(swapped.view(-1, *[1] * (a.ndim - 1)).to(a.device), b, a)
-                for a, b in zip(of_own, of_contrary, strict=True)
-            ]
-            found.append((_asking(noisy, picked), getattr(options, name)))
+        for name, (of_own, of_contrary) in self.led.items():
+            texts, _ = of_own.dealt(words, ~swapped, *own)
+            texts, _ = of_contrary.dealt(words, swapped, *texts)
+            found.append((_asking(noisy, texts), getattr(options, name)))
         return asked, found
 
 

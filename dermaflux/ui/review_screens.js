@@ -37,7 +37,7 @@ export function consent(study, reader, agree) {
       `Stored are your answers, the time you spend on each picture, and what you say of yourself below, under the pseudonym ${reader}. Your name is not.`,
       "Each answer is stored and locked as you give it; you cannot go back. Some pictures come twice.",
       "You can close the page at any time. The same link goes on where you stopped, on any device.",
-      "You can withdraw at any time; all that you answered is deleted then.",
+      "You can withdraw by the page's button until the study closes, and through who invited you afterwards; all that you answered is deleted then.",
       "The first cases are for practice and do not count. Where there is a right answer, you are told it afterwards.",
     ]),
     make("form", {
