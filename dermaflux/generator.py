@@ -58,7 +58,6 @@ class Generator:
     """A loaded model. Runs may be interleaved, one step at a time; one that is left unfinished holds nothing up."""
 
     def __init__(self, loaded: Loaded, spec: ModelSpec):
-        """adapter: what is known of the LoRA in use."""
         self.pipe, self.spec, self.model_hash, self.arithmetic = loaded.pipe, spec, loaded.hash, loaded.arithmetic
         self.adapter, self.plan, self._fused, self.compiled = loaded.adapter, loaded.plan, loaded.fused, loaded.compiled
         if not self.compiled:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable
@@ -236,7 +236,7 @@ class SamplingOptions:
 
     seeds: 1-8 whole numbers in [0, 2^32 - 1]. steps: 1-50 Euler steps. guidance: 0-10, the distilled guidance scale.
     negative, true_cfg: a caption to steer away from, and how strongly (1 is off, up to 5). lora_strength: 0-1.5.
-    size: side of the square image in px. strength: with an initial image, the share of the way back to noise, (0, 1].
+    size: side of the square image in px. strength: with an initial image, the share of the way back to noise, 0.05-1.
     noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
     does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
     a step whose first block changes by a smaller share takes over the rest: faster, slightly different.
@@ -274,8 +274,7 @@ class SamplingOptions:
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
         base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size)
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
-        known = {field.name for field in fields(cls)}
-        base |= {name: value for name, value in changes.items() if value is not None and name in known}
+        base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)
         if options.size not in spec.sizes:
             sizes = ", ".join(str(size) for size in spec.sizes)

@@ -42,8 +42,8 @@ _BROKEN = "The recipe in this image is damaged, so its settings cannot be restor
 class Provenance:
     """The recipe of one synthetic image; ranges are those of SamplingOptions.
 
-    model, lora: names or Hub ids, with the hashes of their weights; lora is None where none was used. noise: how the
-    initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
+    model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
+    how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
     first_block_cache: the threshold up to which steps were shortened, 0 where none was. arithmetic: how exact the
     weights were and where it was drawn, such as `bf16 on cuda, compiled`; empty where an earlier version drew it.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.

@@ -21,7 +21,7 @@ DAY = "2030-12-31"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A study to be made. synthetic: a folder or manifest; real, training: manifests; None where there is none.
+    """A study to be made. synthetic, real: a folder or manifest; training: a manifest; None where there is none.
 
     questions: by name, all that can be asked where there are none. closes: None to stay open.
     """

@@ -245,9 +245,7 @@ class ReaderSession:
         if reader.withdrawn_at:
             raise InputError("You have withdrawn from this study, and your answers are deleted.")
         if study.closed_at or (study.closes and study.closes <= self._now()):
-            raise InputError(
-                "This study is closed; thank you. Ask who invited you if you were not done, or want your answers deleted."
-            )
+            raise InputError("This study is closed; thank you. Ask who invited you to have your answers deleted.")
         if not study.opened_at:
             raise InputError("This study is not open yet; come back by the same link later.")
         return reader
