@@ -8,9 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from gradio.processing_utils import save_file_to_cache
+from PIL import Image
+from sample_files import JPEG
 from sample_recipes import RECIPE
 
-from dermaflux.ui import folders
+from dermaflux.intake import opened
+from dermaflux.ui import classify, folders
 from dermaflux.ui.context import images_of
 
 
@@ -46,6 +50,34 @@ def test_a_folder_of_somebody_else_is_left_alone_however_it_is_called(aged):
         assert (other / "image.png").exists()
     finally:
         folders.remove([other / "image.png"])
+
+
+def test_a_folder_that_vanishes_while_old_ones_are_removed_does_not_end_that(aged):
+    passing = aged(folders.new_folder())
+    gone = passing.with_name(f"{folders.PASSING}gone")
+    gone.symlink_to(passing / "nowhere")
+    try:
+        folders.remove_old()
+        assert not passing.exists()
+    finally:
+        gone.unlink()
+
+
+@pytest.mark.parametrize(("content", "sound"), [(JPEG, True), (JPEG[: len(JPEG) // 2], False)])
+def test_an_upload_that_one_visitor_classifies_stays_for_another_who_sent_the_same(
+    tmp_path, monkeypatch, content, sound
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    (tmp_path / "jane.jpg").write_bytes(content)
+    one, other = (save_file_to_cache(tmp_path / "jane.jpg", tmp_path / "cache") for _ in range(2))
+    assert one == other
+    taken, *_ = classify._take({"path": one})
+    assert Path(other).read_bytes() != content
+    assert (taken is not None) == sound and "jane" not in str(taken)
+    ((_, image),) = opened([Path(other)])
+    assert isinstance(image, Image.Image) == sound
+    again, *_ = classify._take({"path": other})
+    assert (again is not None) == sound
 
 
 def test_nothing_is_left_when_the_process_ends():

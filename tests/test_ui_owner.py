@@ -15,7 +15,7 @@ from dermaflux.errors import InputError
 from dermaflux.settings import Settings, from_env
 from dermaflux.study.store import MAX_PASSWORD, MIN_PASSWORD
 from dermaflux.ui import owner
-from dermaflux.ui.owner_desk import LOCKED, LONGEST_PAUSE, Lock, unlocked_until
+from dermaflux.ui.owner_desk import BUSY, LOCKED, LONGEST_PAUSE, Lock, unlocked_until
 
 
 def behind(app) -> list:
@@ -81,25 +81,28 @@ def test_wrong_passwords_are_refused(browser):
     assert browser.refused("df-owner-refresh") == LOCKED
 
 
-def test_wrong_passwords_are_answered_later_each_time_and_one_at_a_time():
-    waits, going, most = [], [], []
-
-    def pause(seconds: float) -> None:
-        going.append(1)
-        most.append(len(going))
-        waits.append(seconds)
-        going.pop()
-
-    lock = Lock(PASSWORD, pause)
+def test_wrong_passwords_are_answered_later_each_time():
+    waits = []
+    lock = Lock(PASSWORD, waits.append)
     wrong = ["", "open", PASSWORD.upper(), None, 7, "\ud800", "ü" * 5000]
-    threads = [threading.Thread(target=lock.admits, args=(one,)) for one in wrong]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert waits == sorted(waits) and waits[-1] == LONGEST_PAUSE and waits[0] < 1 and max(most) == 1
+    assert not any(lock.admits(one) for one in wrong)
+    assert waits == sorted(waits) and waits[-1] == LONGEST_PAUSE and waits[0] < 1
     assert lock.admits(PASSWORD) and len(waits) == len(wrong)
     assert not lock.admits("x") and waits[-1] == waits[0]
+
+
+def test_any_password_is_refused_at_once_while_a_wrong_one_awaits_its_answer():
+    waits, answer = threading.Event(), threading.Event()
+    lock = Lock(PASSWORD, lambda seconds: waits.set() or answer.wait(30))
+    guess = threading.Thread(target=lock.admits, args=("open",))
+    guess.start()
+    assert waits.wait(30)
+    for given in ("guess", PASSWORD):
+        with pytest.raises(InputError, match=BUSY):
+            lock.admits(given)
+    answer.set()
+    guess.join()
+    assert lock.admits(PASSWORD)
 
 
 def test_new_answers_are_looked_for_only_while_the_tab_is_shown_and_unlocked():

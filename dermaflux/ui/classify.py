@@ -122,15 +122,13 @@ def _clear() -> tuple:
 
 
 def _take(upload: dict | str | None) -> tuple:
-    """Replace an upload by its re-made pixels; what cannot be used is said in the verdict's place."""
+    """Show an upload's re-made pixels under another name; what cannot be used is said in the verdict's place."""
     try:
         path = _path(upload)
         _, provenance = decode(path)
     except InputError as error:
         return None, None, *_cards(verdict.problem(str(error)))
     taken = shutil.copyfile(path, new_folder() / "image.png")
-    if _uploaded(path):
-        path.unlink(missing_ok=True)  # its name may be a patient's
     return str(taken), provenance, *_cards()
 
 
@@ -162,19 +160,21 @@ def decode(path: Path) -> tuple[Image.Image, images.Provenance | None]:
     """The pixels of an untrusted file and, if it is one of ours, its recipe; nothing else of an upload is kept.
 
     An upload in gradio's cache is overwritten by a PNG of its pixels, at most MAX_SIDE px wide or high, so that neither
-    EXIF nor anything else hidden in it stays on disk; one that cannot be decoded is deleted. Raises InputError.
+    EXIF nor anything else hidden in it stays on disk; one that cannot be decoded is emptied. It is not deleted before
+    the cache's other files, as gradio gives all who upload the same file the same path. Raises InputError.
     """
-    uploaded = _uploaded(path)
+    uploaded = _uploaded(path) and path.is_file()
+    clean = path.with_name(f"{uuid4().hex}.png")
     try:
         image = images.open_untrusted(path)
     except InputError:
         if uploaded:
-            path.unlink(missing_ok=True)
+            clean.touch()
+            clean.replace(path)
         raise
     image.thumbnail((MAX_SIDE, MAX_SIDE))
     provenance = recipe(path)
     if uploaded:
-        clean = path.with_name(f"{uuid4().hex}.png")
         if provenance:
             images.save_synthetic(image, provenance, clean)
         else:

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -30,8 +31,9 @@ def remove(paths) -> None:
 def remove_old() -> None:
     """Remove the passing folders that are older than DELETE_OLDER."""
     for folder in _own().glob(f"{PASSING}*"):
-        if time.time() - folder.stat().st_mtime > DELETE_OLDER:
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # somebody else may remove it meanwhile
+            if time.time() - folder.stat().st_mtime > DELETE_OLDER:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache

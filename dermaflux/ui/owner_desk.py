@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HOURS = 8
 """For so long a session stays unlocked."""
 LOCKED = "This tab is locked. Reload the page and give the owner's password."
+BUSY = "Another password is being checked. Try again in a few seconds."
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 HEAVY = dict(concurrency_id="studies", concurrency_limit=1)
 """Keyword arguments of listeners that compute for long: one at a time."""
@@ -31,8 +32,9 @@ HEAVY = dict(concurrency_id="studies", concurrency_limit=1)
 
 @dataclass
 class Lock:
-    """Tells whether a password is `password`. Wrong ones are answered late, in seconds the later the more there were
-    since the last right one, and one at a time, so that many connections guess no faster than one."""
+    """Tells whether a password is `password`. A wrong one is answered late, the later the more there were since the
+    last right one. Meanwhile any other is refused unseen, so that many connections guess no faster than one and hold no
+    more than one thread."""
 
     password: str
     pause: Callable[[float], None] = time.sleep
@@ -40,14 +42,18 @@ class Lock:
     _turn: threading.Lock = field(default_factory=threading.Lock)
 
     def admits(self, given: object) -> bool:
-        """Whether `given` is the password."""
-        with self._turn:
+        """Whether `given` is the password. Raises InputError while another one awaits its answer."""
+        if not self._turn.acquire(blocking=False):
+            raise InputError(BUSY)
+        try:
             if secrets.compare_digest(str(given or "").encode("utf-8", "replace"), self.password.encode()):
                 self._wrong = 0
                 return True
             self.pause(min(FIRST_PAUSE * 2 ** min(self._wrong, 10), LONGEST_PAUSE))
             self._wrong += 1
             return False
+        finally:
+            self._turn.release()
 
 
 @dataclass(frozen=True)
