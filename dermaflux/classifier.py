@@ -176,7 +176,8 @@ def gate_width(model: nn.Module, gate: GateSpec) -> int:
 def create_model(card: Card, pretrained: bool = False) -> nn.Module:
     """The architecture of `card`, with random weights or those that timm fetches from the Hub.
 
-    Raises ModelUnavailable if timm has none such, or one that is neither a ViT nor a convolutional network.
+    Raises ModelUnavailable if timm has none such, or one that is neither a ViT nor a convolutional network, or whose
+    answer is not given by a single linear layer.
     """
     if not timm.is_model(card.arch):
         raise ModelUnavailable(f"timm {timm.__version__} has no architecture “{card.arch}”.")
@@ -188,6 +189,11 @@ def create_model(card: Card, pretrained: bool = False) -> nn.Module:
         raise ModelUnavailable(f"The architecture {card.arch} cannot be built as the card says: {error}.") from error
     if not is_vit(model) and not any(isinstance(one, nn.Conv2d) for one in last_stage(model).modules()):
         raise ModelUnavailable(f"{card.arch} is neither a vision transformer nor a convolutional network.")
+    if not isinstance(model.get_classifier(), nn.Linear):
+        raise ModelUnavailable(
+            f"{card.arch} does not end in a single linear layer, so it is not supported. Choose another, such as "
+            "resnet50 or vit_base_patch16_224."
+        )
     if not all(0 <= layer < len(model.feature_info) for layer in card.gate.layers):
         raise ModelUnavailable(f"The gate of {card.arch} names blocks that the model does not have.")
     return model

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny_classifier import lesion
+from tiny_classifier import TINY, lesion, write_manifest
 
 from dermaflux.classifier import BATCH, CLASSIFIERS, Classifier
 from dermaflux.errors import ModelUnavailable
+from dermaflux.training import classifier as training
+from dermaflux.training.views import augment
 
 
 @pytest.fixture
@@ -240,3 +243,20 @@ def test_cards_that_do_not_hold_are_refused(folder, changes):
 
 
 # Training
+
+
+def test_views_are_not_mixed_where_mixup_is_0(tmp_path, monkeypatch):
+    made, heard = [], []
+
+    def augmented(*given) -> torch.Tensor:
+        made.append(augment(*given))
+        return made[-1]
+
+    def teacher(views: torch.Tensor) -> torch.Tensor:
+        heard.append(views)
+        return torch.nn.functional.avg_pool2d(views.float(), 16).flatten(2).transpose(1, 2)
+
+    monkeypatch.setattr(training, "augment", augmented)
+    path = write_manifest(tmp_path, [{"label": label, "split": "train"} for label in ("benign", "malignant") * 4])
+    training.train([path], tmp_path / "run", replace(TINY, mixup=0, steps=2, folds=2, drawn_steps=0), teacher)
+    assert len(made[-1]) == TINY.batch and torch.equal(made[-1], heard[-1])

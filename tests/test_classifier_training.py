@@ -172,6 +172,7 @@ def test_an_image_and_its_mirror_image_are_answered_alike_where_views_are_averag
         (dict(batch=1), "batch=1 cannot hold as many images of each class"),
         (dict(folds=1), "folds must be at least 2, not 1"),
         (dict(phantoms=-1), "phantoms must not be below 0"),
+        (dict(mixup=-0.1), "mixup must not be below 0, as -0.1 is"),
         (dict(labels_from=2.0), "labels_from must be from 0 to 1"),
     ],
 )

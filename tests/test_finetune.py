@@ -17,7 +17,9 @@ from dermaflux.classifier import Classifier, is_vit
 from dermaflux.cli import app
 from dermaflux.data import manifest
 from dermaflux.data.curate import subset
+from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
+from dermaflux.hub import TRANSPORT
 from dermaflux.saliency import explain
 from dermaflux.training import finetune as finetuning
 from dermaflux.training.finetune import FinetuneOptions, _Best, finetune
@@ -156,6 +158,41 @@ def test_weights_that_cannot_be_fetched_are_a_sentence(rows, tmp_path, monkeypat
         finetune(*parts(rows), tmp_path, replace(QUICK, pretrained=1))
     with pytest.raises(ModelUnavailable, match="no architecture"):
         finetune(*parts(rows), tmp_path, replace(QUICK, arch="resnet_of_dreams"))
+
+
+def test_a_download_of_weights_that_breaks_off_is_a_sentence(rows, tmp_path, monkeypatch):
+    def broken(*given, **more):
+        raise TRANSPORT("peer closed connection\nwith half a file")
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", broken)
+    with pytest.raises(ModelUnavailable, match=r"cannot be fetched: peer closed connection\. .* --set pretrained=0\."):
+        finetune(*parts(rows), tmp_path, replace(QUICK, pretrained=1))
+
+
+@pytest.mark.parametrize("arch", ["dla34", "deit_tiny_distilled_patch16_224"])
+def test_a_network_that_does_not_end_in_one_linear_layer_is_refused_before_it_is_trained(arch, rows, tmp_path):
+    with pytest.raises(ModelUnavailable, match=f"{arch} does not end in a single linear layer.* such as resnet50"):
+        finetune(*parts(rows), tmp_path, replace(QUICK, arch=arch))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["patience", "weight_decay"])
+def test_an_option_below_0_is_refused(name):
+    with pytest.raises(InputError, match=f"{name} must not be below 0, as -1 is"):
+        replace(QUICK, **{name: -1})
+
+
+def test_without_real_images_to_learn_from_the_gate_is_measured_on_images_that_it_was_not_fitted_to(rows, tmp_path):
+    learned, tried = parts(rows)
+    drawn = [replace(row, values={**row.values, "source": "synthetic"}) for row in learned]
+    classifier = finetune(drawn, tried, tmp_path, QUICK)
+    assert classifier.card.gate.n == 5 and classifier.card.operating_point.n == 10
+    one = "The gate refuses 0.0% of 5 lesions that it was not fitted to"
+    assert one in (tmp_path / "classifier" / "README.md").read_text()
+    malignant, benign = ([row for row in tried if row.label == label] for label in ("malignant", "benign"))
+    fitted, spared = ([*benign[k::2], *malignant[k::2]] for k in range(2))
+    near, far = ([said.distance for said in classifier.predict(map(open_rgb, some))] for some in (fitted, spared))
+    assert max(near) < max(far) <= classifier.card.gate.threshold < 1.01 * max(far)
 
 
 def test_the_command_takes_some_real_images_and_synthetic_ones_in_a_ratio(rows, tmp_path):

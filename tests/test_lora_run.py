@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from dermaflux import phantom
 from dermaflux.cli import app
+from dermaflux.data.curate import rows_of
 from dermaflux.hub import LORA_FILES
 from dermaflux.models import MODELS
 from dermaflux.training import lora_run
@@ -159,6 +160,20 @@ def test_latents_of_other_pixels_by_the_same_names_are_not_taken_over(train, man
     Image.open(image).transpose(Image.Transpose.ROTATE_180).save(image)
     refused = train()
     assert refused.exit_code == 2 and "pairs.safetensors was made of" in refused.stderr
+
+
+def test_pairs_are_known_by_the_weights_of_their_teacher_not_by_its_place(manifest, tmp_path):
+    def source(teacher: Path | None) -> str:
+        material = lora_run.Material((manifest,), captions="manifest", teacher=teacher)
+        return lora_run._source(material, rows_of((manifest,), "train"), 64, 8, "base", 0)
+
+    file, moved = tmp_path / "taef2.safetensors", tmp_path / "moved.safetensors"
+    file.write_bytes(b"some weights")
+    moved.write_bytes(b"some weights")
+    before = source(file)
+    assert before == source(moved) != source(None)
+    file.write_bytes(b"other weights")
+    assert source(file) != before
 
 
 def test_a_manifest_with_some_captions_missing_names_the_image(train, manifest, tmp_path):

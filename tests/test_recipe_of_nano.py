@@ -169,3 +169,21 @@ def test_the_base_learns_from_phantoms_and_photographs_and_goes_on_with_no_other
     assert [one.image.size for one in drawn if isinstance(one, Sample)] == [(256, 256)]
     with pytest.raises(InputError, match="made of"):
         train(5)
+
+
+def test_pairs_of_the_base_are_known_by_the_weights_of_their_teacher_not_by_its_place(tmp_path, monkeypatch):
+    sources, file, moved = [], tmp_path / "taef2.safetensors", tmp_path / "moved.safetensors"
+
+    def asked(path, make, source):
+        sources.append(source)
+        raise InterruptedError
+
+    monkeypatch.setattr(nano.Pairs, "cached", asked)
+    save_file(Taef2().state_dict(), file)
+    moved.write_bytes(file.read_bytes())
+    for teacher in (file, moved, file):
+        with pytest.raises(InterruptedError):
+            nano.train_base(NANO / "vae", NANO, tmp_path / "base", 2, FlowOptions(), teacher=teacher)
+        if teacher == moved:
+            save_file(Taef2().state_dict(), file)  # other random weights
+    assert sources[0] == sources[1] != sources[2]

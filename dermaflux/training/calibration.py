@@ -26,8 +26,8 @@ HIGHEST_TEMPERATURE = 100.0
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A classifier's answers on N images that it did not learn from: logits (N, 2), the gate's distances (N,), and the
-    truth (N,), an index into LABELS."""
+    """A classifier's answers on N images that it did not learn from: logits (N, 2), the truth (N,), an index into
+    LABELS, and the gate's distances (M,) of those of them that the gate was not fitted to, as a rule all."""
 
     logits: torch.Tensor
     distances: torch.Tensor
@@ -143,6 +143,6 @@ Research demonstration. Not a medical device; not for diagnosis.
 Measured on {point.measured_on}: AUC {card.auc:.3f} ({between(card.auc_interval)}); at p = {point.threshold:.3f}
 sensitivity {point.sensitivity:.3f} ({between(point.sensitivity_interval)}), specificity {point.specificity:.3f}
 ({between(point.specificity_interval)}); 95 % intervals in brackets.
-The gate refuses {gate.false_alarm_rate:.1%} of these {gate.n} lesions as not lesion-like.
+The gate refuses {gate.false_alarm_rate:.1%} of {gate.n} lesions that it was not fitted to as not lesion-like.
 Made by `python -m dermaflux train classifier`, version {card.version}.
 """

@@ -50,10 +50,10 @@ class ClassifierOptions:
     """How the classifier is trained.
 
     arch, model: a timm ViT and its keyword arguments; image_size in px; gate_layers: see GateSpec; mixup: the parameter
-    of its beta distribution. views: see Card. folds: how often a part of the real images is held out; spared: the one
-    split that is held out instead. Where there is a teacher: phantoms, and for how many steps they and other drawn
-    images are seen; labels_from: the share of the later run after which labels count. ema: decay of the averaged
-    weights. title, licence: what its card shall say.
+    of its beta distribution, 0 for none. views: see Card. folds: how often a part of the real images is held out;
+    spared: the one split that is held out instead. Where there is a teacher: phantoms, and for how many steps they and
+    other drawn images are seen; labels_from: the share of the later run after which labels count. ema: decay of the
+    averaged weights. title, licence: what its card shall say.
     """
 
     arch: str = "vit_nano_convstem16"
@@ -239,14 +239,15 @@ def optimise(
     average = EMAModel(parameters, decay=options.ema)
     accelerator.register_for_checkpointing(average)
     members = [(labels == label).nonzero()[:, 0] for label in range(len(LABELS))]
-    shares = torch.distributions.Beta(options.mixup, options.mixup)
+    shares = torch.distributions.Beta(options.mixup, options.mixup) if options.mixup else None
 
     def step(i: int) -> dict[str, float]:
         model.train()
         y = torch.arange(options.batch) % len(LABELS)
         chosen = [members[label][torch.randint(len(members[label]), ())] for label in y.tolist()]
         x = augment(pixels[torch.stack(chosen)], seen).float()
-        share, order = shares.sample().clamp(0.5, 1), torch.randperm(options.batch)
+        share = shares.sample().clamp(0.5, 1) if shares else torch.tensor(1.0)
+        order = torch.randperm(options.batch)
         x = torch.lerp(x[order], x, share)
         small = F.interpolate(x / 127.5 - 1, scale_factor=1 / DETAIL, mode="bicubic", antialias=True)
         losses = {}

@@ -1,6 +1,8 @@
 """Fine-tune any timm network on real and synthetic images, and stop where a validation set no longer gains.
 
-What is written is calibrated on the validation set and has the one form that `Classifier.load` reads.
+What is written is calibrated on the validation set and has the one form that `Classifier.load` reads. The gate is
+fitted to the real images that are learned from; where there are none, to one half of the validation set, and calibrated
+on the other.
 """
 
 import math
@@ -15,6 +17,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import DataLoaderConfiguration
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
+from safetensors import SafetensorError
 from sklearn.metrics import roc_auc_score
 from timm.data import resolve_data_config
 from timm.optim import create_optimizer_v2
@@ -25,7 +28,8 @@ from dermaflux.classifier import BATCH, Classifier, create_model, gate_width
 from dermaflux.classifier_card import INTERPOLATIONS, LABELS, UNMEASURED, Card, GateSpec
 from dermaflux.data import manifest
 from dermaflux.data.pixels import open_rgb, read_pixels
-from dermaflux.errors import DataError, InputError, ModelUnavailable
+from dermaflux.errors import DataError, InputError, ModelUnavailable, first_line
+from dermaflux.hub import HUB_ERRORS
 from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.folds import is_real
@@ -88,12 +92,15 @@ def finetune(
     _optimise(model, pixels, rows, tried, truth, card, out, options)
     width = gate_width(model, card.gate)
     classifier = Classifier(model.cpu().eval().requires_grad_(False), card, torch.zeros(width), torch.eye(width))
-    real = [row for row in rows if is_real(row)]
-    _, known = classifier.measure(map(open_rgb, real or validation))
+    logits, features = classifier.measure(map(open_rgb, validation))
+    if real := [row for row in rows if is_real(row)]:
+        (_, known), unknown = classifier.measure(map(open_rgb, real)), features
+    else:
+        by_label = truth.argsort(stable=True)  # every second one then is half of each class
+        known, unknown = features[by_label[::2]], features[by_label[1::2]]
     mean, precision = fit_gate(known)
     classifier = replace(classifier, gate_mean=mean, gate_precision=precision)
-    logits, features = classifier.measure(map(open_rgb, validation))
-    classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(features), truth), 1)
+    classifier, _ = calibrate(classifier, HeldOut(logits, classifier.distances(unknown), truth), 1)
     start = "from weights that timm publishes" if options.pretrained else "from scratch"
     processes = PartialState()
     if processes.is_main_process:
@@ -133,10 +140,12 @@ def _network(rows: Sequence[manifest.Row], options: FinetuneOptions) -> tuple[Ca
     )
     try:
         model = create_model(card, bool(options.pretrained))
-    except OSError as error:
+    except ModelUnavailable:
+        raise
+    except (*HUB_ERRORS, SafetensorError) as error:
         raise ModelUnavailable(
-            f"The pretrained weights of {options.arch} cannot be fetched: {error}. Start from random ones with "
-            "--set pretrained=0."
+            f"The pretrained weights of {options.arch} cannot be fetched: {first_line(error)}. Start from random "
+            "ones with --set pretrained=0."
         ) from error
     layers = len(model.feature_info)
     return replace(card, gate=replace(card.gate, layers=(layers // 3, 2 * layers // 3))), model

@@ -19,7 +19,7 @@ from dermaflux.data import manifest
 from dermaflux.data.curate import rows_of
 from dermaflux.data.pixels import open_rgb
 from dermaflux.errors import DataError, InputError, ModelUnavailable
-from dermaflux.files import write_atomically
+from dermaflux.files import weights_of, write_atomically
 from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
 from dermaflux.model_files import native_size
@@ -177,7 +177,8 @@ def _images(material: Material, rows: Sequence[manifest.Row], fit: Fit, seed: in
 
 def _source(material: Material, rows: Sequence[manifest.Row], size: int, length: int, base: str, seed: int) -> str:
     """What pairs are made of, in a few words that differ where they would."""
-    made_of = [length, base, seed, str(material.teacher), manifest.fingerprint(rows)]
+    teacher = material.teacher and weights_of(material.teacher)
+    made_of = [length, base, seed, str(teacher), manifest.fingerprint(rows)]
     digest = hashlib.sha256(json.dumps(made_of).encode())
     for path in material.manifests:
         digest.update(path.read_bytes())

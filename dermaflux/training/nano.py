@@ -93,7 +93,7 @@ def train_base(
     fit = partial(fitted, size=NATIVE)
     images = chain(phantom_images(count, options.seed), real_images(manifests, options.seed, fit, CHANGED_FOR_BASE))
     length = pipe.tokenizer_2.model_max_length
-    encoder = latents_of(teacher)
+    encoder, told = latents_of(teacher), teacher and weights_of(teacher)
     folders = vae, texts / "text_encoder", texts / "text_encoder_2"
     encoders = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     digest, encoded = (
@@ -103,7 +103,7 @@ def train_base(
     pairs = Pairs.cached(
         out / "pairs.safetensors",
         lambda seen: encode(pipe, images, max_sequence_length=length, views=VIEWS // 2, encoder=encoder, seen=seen),
-        f"{count} phantoms of seed {options.seed}, manifests {digest} of {shown}, encoders {encoded}, {teacher}",
+        f"{count} phantoms of seed {options.seed}, manifests {digest} of {shown}, encoders {encoded}, {told}",
     )
     sample = sheets(pipe, Validation.plausible(options.seed), native_size(pipe.vae.config), length, out / "samples")
     made_of = {"start": weights_of(start / "transformer")} if start else {}
