@@ -19,9 +19,8 @@ from dermaflux.data import manifest
 from dermaflux.data.manifest import Row
 from dermaflux.data.pixels import Shelf, read_pixels
 from dermaflux.errors import DataError
-from dermaflux.evaluation import augmentation, probe
+from dermaflux.evaluation import augmentation
 from dermaflux.evaluation.augmentation import Cell, Sets
-from dermaflux.evaluation.augmentation_report import summary
 from dermaflux.files import alone_in
 from dermaflux.training.finetune import FinetuneOptions
 
@@ -243,22 +242,6 @@ def test_launched_processes_share_the_cells_and_train_each_by_itself(tmp_path):
         assert np.allclose(one["log_odds"], two["log_odds"], atol=1e-3)
 
 
-def test_a_probe_needs_features_and_fills_cells_as_a_network_does(tmp_path):
-    real = [{"label": ("benign", "malignant")[i % 2], "split": ("train", "val")[i // 2 % 2]} for i in range(24)]
-    for name, given in (("real", real), ("drawn", [one | {"split": "train"} for one in real])):
-        (tmp_path / name).mkdir()
-        tiny_classifier.write_manifest(tmp_path / name, given)
-    arguments = [tmp_path / "real" / "manifest.csv", tmp_path / "drawn", "--out", tmp_path / "out", "--reals", "8,12"]
-    arguments += ["--ratios", "0,1", "--archs", "probe", "--seeds", 3, "--test", "val"]
-    without = CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments)])
-    assert without.exit_code == 2 and "--features" in without.stderr and not (tmp_path / "out").exists()
-    done = CliRunner().invoke(app, ["evaluate", "augmentation", *map(str, arguments), "--features", "nano"])
-    assert done.exit_code == 0, done.output
-    found = augmentation.results(tmp_path / "out", augmentation.cells(["probe"], [8, 12], [0, 1], 3, ["drawn"]))
-    assert len(found) == (2 * 2 + 1) * 3 and set(found.learned) == {8, 12, 16, 24}
-    assert (summary(found).auc > 0.9).all()  # malignant ones are the dark ones here
-
-
 def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
     given = [{"label": ("benign", "malignant")[i % 2], "split": ("train", "val")[i // 2 % 2]} for i in range(24)]
     tiny_classifier.write_manifest(tmp_path, given)
@@ -269,16 +252,3 @@ def test_a_cell_that_another_process_is_at_is_left_to_it(tmp_path):
     with alone_in(out / table[0].name):
         assert [one["seed"] for one in augmentation.run(table, sets, out, few, part=(1, 2))] == [1]
     assert [one["seed"] for one in augmentation.run(table, sets, out, few)] == [0, 1]
-
-
-def test_a_probe_learns_of_both_classes_however_few_the_images(seeds=20):
-    learned = probe.Labelled(np.eye(3), np.array([True, False, False]))
-    for seed in range(seeds):
-        assert np.isfinite(probe.log_odds(learned, np.eye(3), seed)).all()
-
-
-def test_a_probe_learns_from_a_resample_that_its_seed_draws():
-    g = np.random.default_rng(0)
-    learned, tried = probe.Labelled(g.normal(size=(40, 8)), np.arange(40) % 2 == 0), g.normal(size=(5, 8))
-    odds = [probe.log_odds(learned, tried, seed) for seed in (1, 1, 2)]
-    assert np.array_equal(odds[0], odds[1]) and not np.allclose(odds[0], odds[2])

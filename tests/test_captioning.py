@@ -192,6 +192,17 @@ def test_captions_of_what_is_measured_agree_with_it_and_wrong_ones_do_not(images
     assert wrong["asymmetry as measured, where named, share"] == wrong["colours as measured, F1"] == 0
 
 
+def test_captions_of_several_captioners_in_one_manifest_are_told_apart(images):
+    run("caption", images)
+    rows = captioned(images)
+    faulty = {"caption": "It is red.", "captioner": "someone else", "caption_faults": "kept"}
+    manifest.write(images, [rows[0] | faulty, rows[1], rows[2] | {"captioner": ""}, rows[3]])
+    faults = [one for one in captions.of_manifest(images) if one.name.endswith(": has faults, share")]
+    of = ("someone else", rows[1]["captioner"], "manifest.csv")
+    assert [one.name.removesuffix(": has faults, share") for one in faults] == list(of)
+    assert [(one.value, one.n) for one in faults] == [(1, 1), (0, 2), (0, 1)]
+
+
 @pytest.mark.parametrize(
     ("text", "label", "said"),
     [

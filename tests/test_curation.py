@@ -134,8 +134,17 @@ def test_a_split_is_the_same_for_its_seed_alone():
 def test_shares_and_patients_that_cannot_be_split_are_refused():
     with pytest.raises(InputError, match="add up to 1"):
         curate.split(rows(40), {"train": 0.7, "val": 0.7}, 0)
+    with pytest.raises(InputError, match="add up to 1"):
+        curate.split(rows(40), {"train": 0.7, "val": float("nan")}, 0)
     with pytest.raises(DataError, match="1 patients or lesions"):
         curate.split(rows(40, patient_id=lambda i: 1), SHARES, 0)
+    with pytest.raises(DataError, match="“val” would get none of the 24 images"):
+        curate.split(rows(24), {"train": 0.96, "val": 0.02, "test": 0.02}, 0)
+
+
+def test_a_share_of_few_images_is_met():
+    found = Counter(curate.split(rows(400), {"train": 0.96, "val": 0.02, "test": 0.02}, 0))
+    assert found == {"train": 384, "val": 8, "test": 8}
 
 
 def test_the_command_writes_the_split(tmp_path):

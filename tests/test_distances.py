@@ -40,8 +40,9 @@ def test_cmmd_is_the_published_estimator_but_for_its_bias():
     assert same.interval[0] < 0 < same.interval[1]
 
 
-def test_neighbourhoods_are_counted_as_one_by_one():
-    real, drawn = normal(40, 0, width=3), normal(30, 1, 0.4, width=3)
+@pytest.mark.parametrize("away", [0, 100])
+def test_neighbourhoods_are_counted_as_one_by_one_however_far_from_the_origin(away):
+    real, drawn = normal(40, 0, away, width=3), normal(30, 1, away + 0.4, width=3)
     far = np.sort(np.linalg.norm(real[:, None] - real[None], axis=-1), 1)[:, distances.NEIGHBOURS]
     inside = np.linalg.norm(drawn[:, None] - real[None], axis=-1) < far
     assert np.array_equal(distances.held(real, drawn), inside.sum(1))

@@ -49,6 +49,13 @@ def test_a_classifier_is_a_backbone_by_name_and_by_folder(source):
         assert head(torch.from_numpy(found)).numpy() == pytest.approx(logits.numpy(), abs=1e-5)
 
 
+def test_networks_are_told_apart_by_their_weights_not_by_how_they_are_named(folder, tmp_path):
+    nano = features.load("nano")
+    assert nano.made_of == features.load(CLASSIFIERS["nano"]).made_of != features.load(folder).made_of
+    (tmp_path / "copy").symlink_to(folder)
+    assert features.load(tmp_path / "copy").made_of == features.load(folder).made_of
+
+
 def test_images_of_any_mode_are_taken(folder):
     found = features.load(folder).of([Image.new("L", (9, 300), 80), Image.new("RGBA", (70, 70))])
     assert np.isfinite(found).all() and len(found) == 2

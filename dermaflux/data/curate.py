@@ -1,5 +1,6 @@
 """Manifests put together and split: patients and lesions stay whole, and labels are spread alike."""
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from dermaflux.data.manifest import Row
 from dermaflux.errors import DataError, InputError
 from dermaflux.lesion import LABELS
 
-PARTS = 20
-"""A split is cut from this many folds, so that shares are met to 5 %."""
+PARTS, MOST_PARTS = 20, 100
+"""A split is cut from so many folds, that shares are met to 5 %, or from more where a share is smaller than that; each
+fold takes time."""
 
 
 def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
@@ -44,14 +46,15 @@ def merge(paths: Sequence[Path], out: Path) -> list[dict[str, str]]:
 def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]:
     """The split of each row: `shares` of the images go to each name, none of a patient or lesion to two of them.
 
-    See `groups_of` for what belongs together. Raises InputError for shares that
-    are not positive or do not add up to 1, and DataError for too few patients.
+    See `groups_of` for what belongs together. Raises InputError for shares that are not positive or do not add up to 1,
+    and DataError for too few patients and for a share that would get no image.
     """
-    if not shares or min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:
+    if not (shares and min(shares.values()) > 0 and abs(sum(shares.values()) - 1) <= 1e-6):  # NaN neither
         raise InputError("The shares of a split must be above 0 and add up to 1.")
     groups = groups_of(rows)
     labels = np.array([row.label for row in rows])
-    parts = min(PARTS, len(set(groups)), max(Counter(labels).values(), default=0))
+    wished = max(PARTS, math.ceil(min(1 / min(shares.values()), MOST_PARTS)))
+    parts = min(wished, len(set(groups)), max(Counter(labels).values(), default=0))
     if parts < len(shares):
         raise DataError(
             f"{len(rows)} images of {len(set(groups))} patients or lesions are too few to be split in {len(shares)}."
@@ -63,6 +66,8 @@ def split(rows: Sequence[Row], shares: dict[str, float], seed: int) -> list[str]
         name = max(wanted, key=wanted.get)  # the one that lacks most
         found[chosen] = name
         wanted[name] -= len(chosen)
+    if empty := [name for name in shares if name not in found]:
+        raise DataError(f"“{empty[0]}” would get none of the {len(rows)} images. Give it a larger share.")
     return list(found)
 
 

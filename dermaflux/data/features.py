@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from dermaflux.classifier import CLASSIFIERS, Classifier
 from dermaflux.classifier_card import INTERPOLATIONS
 from dermaflux.errors import ModelUnavailable, first_line
+from dermaflux.files import weights_of
 from dermaflux.hub import HUB_ERRORS
 
 WIDTH = 1280
@@ -30,11 +31,13 @@ class Backbone:
     """The pooled features of a timm network: of the name `source`, of a folder as timm publishes one, with config.json
     and model.safetensors, or of a classifier by name or folder.
 
+    made_of: what tells it from other networks, a sketch of each of its files of weights, or its name where timm has it.
     Raises ModelUnavailable where there is none, or the Hub cannot be reached.
     """
 
     def __init__(self, source: str | Path, device: str = "cpu"):
-        self.name = str(source)
+        folder = Path(CLASSIFIERS.get(str(source), source))
+        self.made_of = weights_of(folder) if folder.is_dir() else [str(source)]
         if str(source) in CLASSIFIERS or (Path(source) / "classifier.json").is_file():
             classifier = Classifier.load(source, device)
             self.model, self._prepare = classifier.model, classifier.preprocess
@@ -82,6 +85,7 @@ def _timm_name(source: str | Path) -> str:
 class Features:
     """The last features of a quantised MobileNetV2 in a TFLite file, with ai-edge-litert.
 
+    made_of: what tells it from other networks, a sketch of the file.
     Raises ModelUnavailable where the package is not installed or the file is no such network.
     """
 
@@ -97,7 +101,7 @@ class Features:
             self.input = self.net.get_input_details()[0]
             by_shape = {tuple(one["shape"]): one for one in self.net.get_tensor_details()}
             self.map, self.pooled = by_shape[1, 7, 7, WIDTH], by_shape[1, 1, 1, WIDTH]
-            self.inputs, self.shape = _inputs(self.input), None
+            self.inputs, self.shape, self.made_of = _inputs(self.input), None, weights_of(Path(path))
         except (ValueError, RuntimeError, KeyError) as error:
             raise ModelUnavailable(f"{path} is not a MobileNetV2 in the TFLite format.") from error
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dermaflux.classifier_card import LABELS
 from dermaflux.data import manifest
 from dermaflux.data.curate import each_once, subset
-from dermaflux.data.features import Features
+from dermaflux.data.features import Backbone, Features
 from dermaflux.data.pixels import Shelf, open_rgb
 from dermaflux.errors import DataError, InputError
 from dermaflux.evaluation import probe
@@ -130,15 +130,16 @@ def run(
     out: Path,
     options: FinetuneOptions,
     part: tuple[int, int] = (0, 1),
-    features: Features | None = None,
+    features: Features | Backbone | None = None,
 ) -> Iterator[dict]:
     """Train and try the cells that are not done yet, yielding each one's results, but those that another process is at.
 
-    part: of how many processes that share the cells this is which; each takes what no other has begun. features: for
-    cells of the architecture PROBE. Results are in `out/<cell>/result.json`. Before anything is trained raises
-    DataError as `Sets.learned` does, if the images to be tried on are of one label, if an image is to be learned from
-    and to be stopped or tried on, or if a cell in `out` was made of other images or options; InputError if the features
-    are missing, or another process works in `out`.
+    part: which of how many processes that share the cells this is; each takes what no other has begun, and the first
+    keeps other runs out of `out`. features: for cells of the architecture PROBE. Results are in
+    `out/<cell>/result.json`. Before anything is trained raises DataError as `Sets.learned` does, if the images to be
+    tried on are of one label, if an image is to be learned from and to be stopped or tried on, or if a cell in `out`
+    was made by an earlier version, or of other images, options or features that its results depend on (see
+    `_made_of`); InputError if the features are missing, or another process works in `out`.
     """
     if features is None and any(cell.arch == PROBE for cell in table):
         raise InputError(
@@ -152,7 +153,7 @@ def run(
         each_once([*sets.real, *drawn, *held_out])
     largest = max((cell.real for cell in table), default=0)
     learned = {cell: sets.learned(cell, largest) for cell in table}
-    made_of = {cell: _made_of(cell, learned[cell], sets, options) for cell in table}
+    made_of = {cell: _made_of(cell, learned[cell], sets, options, features) for cell in table}
     for cell in table:
         _check(out / cell.name, made_of[cell])
     known, shelf = _Known(features), Shelf(KEPT)
@@ -190,21 +191,32 @@ def _odds(
     return special.logit(np.clip(p, 1e-6, 1 - 1e-6))
 
 
-def _made_of(cell: Cell, learned: Sequence[manifest.Row], sets: Sets, options: FinetuneOptions) -> dict[str, str]:
-    """What decides the result of a cell, in digests: the images learned from and tried on, and how it is trained."""
-    used = {"images to learn from": learned, "images to be tried on": sets.test}
-    if cell.arch != PROBE:
-        used["images to stop on"] = sets.validation
-    told = {name: manifest.fingerprint(rows) for name, rows in used.items()}
-    if cell.arch != PROBE:
-        own = asdict(replace(options, arch=cell.arch, seed=cell.seed))
-        told["options"] = hashlib.sha256(json.dumps(own).encode()).hexdigest()[:16]
-    return told
+def _made_of(
+    cell: Cell,
+    learned: Sequence[manifest.Row],
+    sets: Sets,
+    options: FinetuneOptions,
+    features: Features | Backbone | None,
+) -> dict[str, str]:
+    """What decides the result of a cell, in digests: the images learned from and tried on, and the features of a probe,
+    or the images that a network's training stops on and its options."""
+    told = {
+        "images to learn from": manifest.fingerprint(learned),
+        "images to be tried on": manifest.fingerprint(sets.test),
+    }
+    if cell.arch == PROBE:
+        return told | {"features": _digest(features.made_of)}
+    own = asdict(replace(options, arch=cell.arch, seed=cell.seed))
+    return told | {"images to stop on": manifest.fingerprint(sets.validation), "options": _digest(own)}
+
+
+def _digest(content: dict | list) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def _check(folder: Path, made_of: Mapping[str, str]) -> None:
     before = _read(folder / MADE_OF) if (folder / MADE_OF).exists() else {}
-    if not before and (folder / RESULT).exists():
+    if made_of.keys() - before.keys() and (folder / RESULT).exists():
         raise DataError(f"{folder} was written by an earlier version. Start in another folder, or delete it.")
     if other := [name for name, digest in made_of.items() if before.get(name, digest) != digest]:
         raise DataError(f"{folder} was made with other {' and '.join(other)}. Give another --out, or delete it.")
@@ -225,7 +237,7 @@ def _read(path: Path) -> dict:
 class _Known:
     """Features of images, each computed once."""
 
-    def __init__(self, features: Features | None):
+    def __init__(self, features: Features | Backbone | None):
         self.features, self.known = features, {}
 
     def labelled(self, rows: Sequence[manifest.Row]) -> probe.Labelled:

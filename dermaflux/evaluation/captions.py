@@ -15,20 +15,28 @@ from dermaflux.lesion import DIAGNOSES
 
 
 def compare(paths: Sequence[Path]) -> list[Figure]:
-    """Figures for the captions of each manifest of `paths`. Raises DataError for one without captions."""
+    """Figures for the captions of each manifest of `paths`, see `of_manifest`. Raises DataError for one without
+    captions."""
     return [figure for path in paths for figure in of_manifest(path)]
 
 
 def of_manifest(path: Path) -> list[Figure]:
     """How often the captions of the manifest at `path` restate the label behind their opening, are faulty or say
-    nothing of an attribute, and how far their attributes agree with those measured on the images.
+    nothing of an attribute, and how far their attributes agree with those measured on the images: of each captioner by
+    itself, in the order in which they come; captions whose captioner is not known go by the file's name.
 
     Raises DataError, with file and line, for an image that cannot be read.
     """
     rows = [row for row in manifest.read(path) if row.values.get("caption")]
     if not rows:
         raise DataError(f"{path} has no captions.")
-    who = rows[0].values.get("captioner") or path.name
+    by: dict[str, list[manifest.Row]] = {}
+    for row in rows:
+        by.setdefault(row.values.get("captioner") or path.name, []).append(row)
+    return [figure for who, own in by.items() for figure in _of_captioner(who, own)]
+
+
+def _of_captioner(who: str, rows: Sequence[manifest.Row]) -> list[Figure]:
     said = [read(row.values["caption"]).attributes for row in rows]
     seen = [measured(row, open_rgb(row)).attributes() for row in rows]
     share = lambda name, values: resampled(f"{who}: {name}, share", np.mean, list(values))

@@ -12,8 +12,11 @@ from scipy.stats import norm, rankdata
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two AUCs, the second less the first with its 95 % interval, and the two-sided test that they are equal; NaN where
-    there are fewer than two patients or lesions of a class."""
+    """Two AUCs, the second less the first with its 95 % interval, and the two-sided test that they are equal.
+
+    Where there are fewer than two patients or lesions of a class, interval, z and p are NaN; where there is none, areas
+    and difference are too.
+    """
 
     areas: tuple[float, float]
     difference: float
@@ -41,7 +44,8 @@ def compare(malignant: np.ndarray, first: np.ndarray, second: np.ndarray, cluste
 
 
 def areas_of(malignant: np.ndarray, scores: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """AUCs (K,) and their covariance (K, K) of K rows of scores (K, N); NaN without two clusters of each class."""
+    """AUCs (K,) and their covariance (K, K) of K rows of scores (K, N): NaN the covariance without two clusters of each
+    class, and both without one."""
     _, places = np.unique(clusters, return_inverse=True)
     ones, zeros = malignant.sum(), (~malignant).sum()
     if not ones or not zeros:

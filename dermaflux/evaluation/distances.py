@@ -7,10 +7,10 @@ other half is the floor, what real images themselves reach at that number.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
+from sklearn.metrics.pairwise import euclidean_distances, polynomial_kernel, rbf_kernel
 from sklearn.neighbors import NearestNeighbors
 
 from dermaflux.errors import DataError
@@ -58,7 +58,7 @@ def of_halves(sets: Halves, label: str) -> list[Figure]:
     found = []
     for of in (_frechet_figure, _precision, _recall, _density, _coverage):
         drawn, real = of(sets.reference, sets.drawn), of(sets.reference, sets.real)
-        found += [_named(drawn, f"{drawn.name}, {label}"), _named(real, f"floor of {real.name}, {label}")]
+        found += [replace(drawn, name=f"{drawn.name}, {label}"), replace(real, name=f"floor of {real.name}, {label}")]
     return found
 
 
@@ -116,12 +116,7 @@ def radii(x: np.ndarray) -> np.ndarray:
 
 def held(real: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """Within the neighbourhoods of how many of `real` (N, F) each of `drawn` (M, F) lies: (M,) int."""
-    reach, counts = radii(real), []
-    for start in range(0, len(drawn), 256):
-        part = drawn[start : start + 256]
-        squared = (part**2).sum(1)[:, None] + (real**2).sum(1) - 2 * part @ real.T
-        counts.append((squared < reach**2).sum(1))
-    return np.concatenate(counts)
+    return (euclidean_distances(drawn, real) < radii(real)).sum(1)
 
 
 def some(x: np.ndarray, most: int) -> np.ndarray:
@@ -158,7 +153,3 @@ def _density(real: np.ndarray, drawn: np.ndarray) -> Figure:
 
 def _coverage(real: np.ndarray, drawn: np.ndarray) -> Figure:
     return resampled("coverage of half the real set", np.mean, covered(real, drawn))
-
-
-def _named(figure: Figure, name: str) -> Figure:
-    return Figure(name, figure.value, figure.interval, figure.n, figure.aim, figure.most)

@@ -60,12 +60,12 @@ class Measure:
     needs: tuple[bool, ...] = (True, False)
 
 
-def figures(answers: Answers, resamples: int = RESAMPLES, seed: int = 0) -> list[Figure]:
+def figures(answers: Answers, resamples: int = RESAMPLES) -> list[Figure]:
     """Every one of MEASURES with its 95 % interval; NaN where a class that it needs is not there, and no interval where
     there are less than FEWEST patients or lesions of it. Resamples that lack such a class are left out."""
     drawn = [
         [measure.weighted(answers, weights) for measure in MEASURES]
-        for weights in _weights(answers.clusters, resamples, seed)
+        for weights in _weights(answers.clusters, resamples, seed=0)
     ]
     found = []
     for place, measure in enumerate(MEASURES):
