@@ -64,12 +64,16 @@ def weights_of(path: Path) -> list[str]:
     return [sketch(file) for file in (sorted(path.rglob("*.safetensors")) if path.is_dir() else [path])]
 
 
+class NoHome(InputError):
+    """A path begins with `~` and the name of nobody who has a home folder."""
+
+
 def own_path(path: Path | str) -> Path:
-    """`path` with `~` as the home folder it stands for. Raises InputError where there is none."""
+    """`path` with `~` as the home folder it stands for. Raises NoHome where there is none."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"There is no home folder for “{str(path)[:200]}”. Give the path in full.") from None
+        raise NoHome(f"There is no home folder for “{str(path)[:200]}”. Give the path in full.") from None
 
 
 def pngs(folder: Path) -> list[Path]:

@@ -8,8 +8,9 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.errors import InputError
 from dermaflux.feedback import dataset
+from dermaflux.files import NoHome, own_path
 from dermaflux.memory import AUTO, WAYS
 from dermaflux.models import MODELS, ModelSpec, find_model, told_apart
 
@@ -83,7 +84,7 @@ def _owner_password(text: str) -> str:
 
 
 def _folder(text: str) -> Path:
-    return Path(text).expanduser().resolve()
+    return own_path(text).resolve()
 
 
 def _how(read: Callable[[str], Any], text: str, *variables: str) -> dict[str, Any]:
@@ -264,13 +265,11 @@ def check_login(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
 def _read(name: str, text: str, read: Callable[[str], Any]) -> Any:
     try:
         return read(text)
+    except NoHome as error:
+        raise InputError(f"{name}: {error}") from None
     except InputError as error:
         given = "" if "password" in name.lower() else f", not “{text[:40]}”"
         raise InputError(f"{name} {error}{given}.") from None
-    except ModelUnavailable:
-        raise
-    except RuntimeError:  # of Path.expanduser
-        raise InputError(f"{name}: there is no home folder for “{text[:40]}”. Give the path in full.") from None
 
 
 def _parser() -> argparse.ArgumentParser:

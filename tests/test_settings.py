@@ -70,8 +70,8 @@ def test_every_setting_can_be_given_as_its_variable():
         (["--model", "stable-diffusion"], {}, "nano"),
         (["--models", "nano, stable-diffusion"], {}, "no model “stable-diffusion”"),
         ([], {"DERMAFLUX_MCP": "perhaps"}, "DERMAFLUX_MCP"),
-        (["--data-dir", "~nosuchuser/x"], {}, "--data-dir: there is no home folder for “~nosuchuser/x”"),
-        ([], {"DERMAFLUX_MODEL": "~nosuchuser/x"}, "DERMAFLUX_MODEL: there is no home folder"),
+        (["--data-dir", "~nosuchuser/x"], {}, "--data-dir: There is no home folder for “~nosuchuser/x”"),
+        ([], {"DERMAFLUX_MODEL": "~nosuchuser/x"}, "DERMAFLUX_MODEL: There is no home folder"),
     ],
 )
 def test_a_bad_value_is_refused_naming_where_it_came_from(argv, environ, named):

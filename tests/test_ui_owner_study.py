@@ -63,7 +63,7 @@ def zipped(folder: Path, path: Path) -> Path:
     ("given", "sentence"),
     [
         ({"Synthetic images": "/nowhere/at\x00all"}, "nothing at"),
-        ({"Synthetic images": "~nobody/x"}, "nothing at"),
+        ({"Synthetic images": "~no-such-user/x"}, "nothing at"),
         ({"Synthetic images": str(sample_review.EXAMPLES), "df-owner-cases": 60}, "but the pool holds 6"),
         ({"Synthetic images": str(sample_review.EXAMPLES), "Closing date": "soon"}, "The closing date is a date"),
         ({"Synthetic images": str(sample_review.EXAMPLES), "df-owner-name": " "}, "1 to 100 characters"),
