@@ -29,8 +29,17 @@ MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
 """How the names of options end that may differ when a run goes on."""
 COUNTS = ("steps", "batch", "accumulate", "save_every", "log_every", "check_every", "views")
-NATURALS = ("learning_rate", "weight_decay", "mixup", "patience", "warmup", "phantoms", "drawn_steps", "pieces_steps")
-NATURALS += ("detail_steps",)
+NATURALS = (
+    "learning_rate",
+    "weight_decay",
+    "mixup",
+    "patience",
+    "warmup",
+    "phantoms",
+    "drawn_steps",
+    "pieces_steps",
+    "detail_steps",
+)
 SHARES = ("caption_dropout", "ema", "distil_from", "labels_from")
 PRECISIONS = ("no", "bf16", "fp16")
 """Options that are at least 1, those not below 0, those from 0 to 1, and what the one of that name may be."""
