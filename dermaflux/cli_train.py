@@ -93,12 +93,13 @@ def base(
 ) -> None:
     """The base flow, on phantoms and the train split of manifests: writes the FluxPipeline folder DIR/pipeline."""
     from dermaflux.training.flow import FlowOptions
+    from dermaflux.training.lora_run import LEADS
     from dermaflux.training.nano import OBJECTIVES, train_base
 
     if objective not in OBJECTIVES:
         raise InputError(f"--objective must be one of {', '.join(OBJECTIVES)}, not “{objective[:40]}”.")
     options = set_options(FlowOptions, others, steps=steps, batch=batch, learning_rate=rate, seed=seed)
-    if given := _given(others) & {"away", "contrast", "worst", "lopsided"}:
+    if given := _given(others) & {"away", *LEADS}:
         raise InputError(f"--set {min(given)} changes what a LoRA distils; a base leads away from no other caption.")
     train_base(autoencoder, texts, out, count, options, manifests or (), start, teacher, objective)
 

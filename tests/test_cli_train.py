@@ -62,6 +62,7 @@ def test_an_unknown_option_of_training_is_named(option, sentence, tmp_path):
     [
         (("--set", "contrast=1"), "--set contrast changes what a LoRA distils"),
         (("--set", "away=3"), "--set away changes what a LoRA distils"),
+        (("--set", "worst=1"), "--set worst changes what a LoRA distils"),
         ((), "holds no folder tokenizer; `train text` writes one"),
     ],
 )

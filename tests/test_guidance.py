@@ -1,7 +1,6 @@
 """What is distilled beside the caption: the way from a weaker network, and from captions of worse lesions."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import tiny
@@ -13,6 +12,8 @@ from dermaflux.errors import InputError
 from dermaflux.training import flow
 from dermaflux.training.flow import Flow
 from dermaflux.training.guidance import Contraries, Teacher, Worse
+from dermaflux.training.lora import LoraOptions
+from dermaflux.training.lora_run import _led
 from dermaflux.training.pairs import Pairs
 from dermaflux.training.rewording import contrary, lopsided, recoloured, worst
 
@@ -92,16 +93,9 @@ def test_what_is_distilled_leads_from_the_empty_the_weaker_and_the_contrary(pair
 
 
 @pytest.fixture(scope="module")
-def worse(tiny_folder, pairs, contraries) -> Worse:
-    of = partial(Contraries.of, pairs.captions, pipeline(tiny_folder), 64)
-    changes = {"worst": worst, "lopsided": lopsided}
-    return Worse(
-        contrary=contraries,
-        led={
-            name: (of(change), of(lambda text, seed, change=change: change(contrary(text, seed), seed)))
-            for name, change in changes.items()
-        },
-    )
+def worse(tiny_folder, pairs) -> Worse:
+    options = LoraOptions(flow=replace(OPTIONS, worst=1.0, lopsided=1.0))
+    return Worse(None, *_led(options, pairs.captions, pipeline(tiny_folder), 64))
 
 
 def test_a_batch_of_captions_and_contraries_is_led_from_the_worst_of_each(pairs, worse):

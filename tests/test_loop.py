@@ -115,6 +115,7 @@ def test_a_state_from_which_the_next_step_fails_is_not_kept_as_the_last_good_one
         (dict(steps=0), "steps must be at least 1, not 0"),
         (dict(save_every=0), "save_every must be at least 1, not 0"),
         (dict(accumulate=-1), "accumulate must be at least 1, not -1"),
+        (dict(most_guidance=0.5), "most_guidance must be at least 1, not 0.5"),
         (dict(learning_rate=float("nan")), "learning_rate must be a number, not nan"),
         (dict(learning_rate=-0.1), "learning_rate must not be below 0, as -0.1 is"),
         (dict(away=float("inf")), "away must be a number, not inf"),

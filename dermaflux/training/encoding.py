@@ -4,12 +4,14 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 from diffusers import FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
+from torch import nn
 from tqdm import tqdm
 
 VIEWS = 8
@@ -55,11 +57,7 @@ def encode(
     A quarter turn of an image that is not square is in the bucket of the turned shape, by itself. encoder: what gives
     the latents, where that is not the pipeline's autoencoder.
     """
-    if encoder is None:
-        pipe.vae.to(memory_format=torch.channels_last)  # half as fast again on a CPU
-    encoder = encoder or (
-        lambda x: retrieve_latents(pipe.vae.encode(x.to(pipe.vae.device, pipe.vae.dtype)), sample_mode="argmax")
-    )
+    encoder = encoder or partial(_own_latents, pipe.vae)
     where = dict(device=pipe.text_encoder.device, max_sequence_length=max_sequence_length)
     embed = lambda captions: [each.half().cpu() for each in pipe.encode_prompt(captions, **where)[:2]]
     seen = seen or Seen()
@@ -105,6 +103,11 @@ class _Held:
         captions = torch.frombuffer(bytearray(json.dumps(self.captions).encode()), dtype=torch.uint8)
         joined = {name: torch.stack(self.rows.pop(name)) for name in list(self.rows)}
         return joined | {CAPTIONS: captions, "empty_tokens": empty_tokens, "empty_pooled": empty_pooled}
+
+
+def _own_latents(vae: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    x = x.to(vae.device, vae.dtype, memory_format=torch.channels_last)  # on a CPU half as fast again
+    return retrieve_latents(vae.encode(x), sample_mode="argmax")
 
 
 def _latents(

@@ -39,8 +39,12 @@ SIZE, LENGTH = 512, 512
 """The method's: px of a side, and tokens of a caption at most; a model made for less has its own."""
 TAKEN = ("in_channels", "joint_attention_dim", "pooled_projection_dim", "guidance_embeds")
 MANIFEST, APPEARANCE = CAPTIONS = "manifest", "appearance"
-LEADS = {"contrast": "contrary captions", "worst": "the worst ones", "lopsided": "lopsided lesions"}
-"""By the option that says how far guidance leads from them: what is led from."""
+LEADS = {
+    "contrast": (contrary, "contrary captions"),
+    "worst": (worst, "the worst ones"),
+    "lopsided": (lopsided, "lopsided lesions"),
+}
+"""By the option that says how far guidance leads from what they make: changes of captions, and what these ask for."""
 LONGEST_WAIT = timedelta(days=2)
 """For the process that encodes while the others wait."""
 
@@ -143,12 +147,12 @@ def _led(
     options: LoraOptions, captions: Sequence[str], pipe: FluxPipeline, length: int
 ) -> tuple[Contraries | None, dict[str, tuple[Contraries, Contraries]]]:
     """Of `captions`: those that half of a batch asks for instead, and what guidance leads from besides."""
-    if not any(getattr(options.flow, name) for name in LEADS):
+    changes = {name: change for name, (change, _) in LEADS.items() if getattr(options.flow, name)}
+    if not changes:
         return None, {}
     of = partial(Contraries.of, captions, pipe, length)
     both = lambda change: (of(change), of(lambda text, seed: change(contrary(text, seed), seed)))
-    changes = {"worst": worst, "lopsided": lopsided}
-    return of(contrary), {name: both(change) for name, change in changes.items() if getattr(options.flow, name)}
+    return of(contrary), {name: both(change) for name, change in changes.items() if change is not contrary}
 
 
 def _check_package(bits: int) -> None:
@@ -205,7 +209,7 @@ def card(
     guided = "not distilled" if flow.distil_from >= 1 else f"distilled from {flow.distil_from:.0%} of the steps on"
     if options.weaker:
         guided += f", {flow.away:g} away from {options.weaker.name}"
-    for name, what in LEADS.items():
+    for name, (_, what) in LEADS.items():
         if far := getattr(flow, name):
             guided += f", {far:g} away from {what}"
     sets = ", ".join(path.name for path in material.manifests)
