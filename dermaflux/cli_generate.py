@@ -58,6 +58,7 @@ def generate(
     first_block_cache: Annotated[
         float, typer.Option(help="0 (off) to 0.5: faster, slightly different, one image at a time")
     ] = 0.0,
+    eta: Annotated[float | None, typer.Option(help="fresh noise in each step, 0 (none) to 1.5")] = None,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
@@ -132,7 +133,7 @@ def generate(
         needed(context, "--agree or --lesions-only", "classifier")
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
-    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache)
+    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache, eta=eta)
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
     if plan is not None:

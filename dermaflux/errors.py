@@ -20,3 +20,9 @@ class DataError(DermaFluxError, ValueError):
 def first_line(error: Exception) -> str:
     """The first line of what `error` says, or its kind."""
     return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """`value` as a message quotes it, cut short."""
+    huge = isinstance(value, int) and abs(value) >= 10**40
+    return "a number of over 40 digits" if huge else str(value)[:40]

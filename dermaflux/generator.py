@@ -22,7 +22,7 @@ from dermaflux.loading import COMPILING, Loaded, let_go, load, not_compiled, out
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.provenance import SHARED, Provenance
-from dermaflux.schedule import flux_schedule
+from dermaflux.schedule import flux_schedule, renewed
 
 CACHED_PROMPTS = 64
 
@@ -198,7 +198,8 @@ class Generator:
             seeds = options.seeds[first : first + batch]
             prompt = joined([self._encode(text, options.lora_strength) for text in texts[first : first + batch]])
             cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
-            x = latents.noise(self.pipe, seeds, options, self._device)  # (B, T, D)
+            noise = latents.Noise(self.pipe, seeds, options, self._device)
+            x = noise.draw()  # (B, T, D)
             scheduler = flux_schedule(self.pipe.scheduler, options.steps, x.shape[1], self._device)
             if source:
                 with self._busy:
@@ -208,7 +209,10 @@ class Generator:
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
                 velocity = self._velocity(x, t, prompt, negative, options, cache)
                 clean = x - sigmas[i] * velocity
-                x = scheduler.step(velocity, t, x, return_dict=False)[0]
+                if options.eta:
+                    x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, noise.draw)
+                else:
+                    x = scheduler.step(velocity, t, x, return_dict=False)[0]
                 if not previewed:
                     continue
                 steps = len(sigmas) - 1

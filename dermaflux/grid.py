@@ -31,8 +31,9 @@ NAMES = {
     "size": "size (px)",
     "strength": "variation strength",
     "first_block_cache": "first-block cache",
+    "eta": "fresh noise (eta)",
 }
-RARE = ("noise", "first_block_cache")
+RARE = ("noise", "first_block_cache", "eta")
 """Options that are told where they are not as usual."""
 
 

@@ -8,21 +8,27 @@ from PIL import Image
 from dermaflux.models import SamplingOptions
 
 
-def noise(pipe: FluxPipeline, seeds: tuple[int, ...], options: SamplingOptions, device: torch.device) -> torch.Tensor:
-    """Noise (B, T, D), each seed's from a generator of its own, drawn in the packed shape; see SamplingOptions.
+class Noise:
+    """Of each seed a source of its own, drawn from in the packed shape; see SamplingOptions.
 
     The demo of the method's authors (github.com/dermaflux/dermaflux, gradio_app.py) draws in that shape too, but at 16
     bits by the generator of the card, whose numbers are others.
     """
-    side = options.size // (pipe.vae_scale_factor * 2)
-    shape = (1, side**2, pipe.transformer.config.in_channels)
-    authors = options.noise == "authors"
-    where, dtype = (device, torch.bfloat16) if authors else (torch.device("cpu"), torch.float32)
-    drawn = [
-        torch.randn(shape, generator=torch.Generator(where).manual_seed(seed), device=where, dtype=dtype)
-        for seed in seeds
-    ]
-    return torch.cat(drawn).to(device, pipe.transformer.dtype)
+
+    def __init__(self, pipe: FluxPipeline, seeds: tuple[int, ...], options: SamplingOptions, device: torch.device):
+        side = options.size // (pipe.vae_scale_factor * 2)
+        self._shape = (1, side**2, pipe.transformer.config.in_channels)
+        self._to = dict(device=device, dtype=pipe.transformer.dtype)
+        authors = options.noise == "authors"
+        self._where, self._dtype = (device, torch.bfloat16) if authors else (torch.device("cpu"), torch.float32)
+        self._sources = [torch.Generator(self._where).manual_seed(seed) for seed in seeds]
+
+    def draw(self) -> torch.Tensor:
+        """The next noise (B, T, D) of each seed."""
+        kind = dict(device=self._where, dtype=self._dtype)
+        return torch.cat([torch.randn(self._shape, generator=source, **kind) for source in self._sources]).to(
+            **self._to
+        )
 
 
 @torch.inference_mode()

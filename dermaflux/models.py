@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dermaflux.errors import InputError, ModelUnavailable
+from dermaflux.errors import InputError, ModelUnavailable, shown
 from dermaflux.files import own_path
 from dermaflux.model_files import FLUX1_LATENTS, NATIVE, is_embedded, native_size, single_files
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
-MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE, MAX_NAME = 50, 10.0, 5.0, 1.5, 0.5, 300
+MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE, MAX_ETA = 50, 10.0, 5.0, 1.5, 0.5, 1.5
+MAX_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known.
+    whether its owner grants access one by one; documented: whether what it was trained on is known; eta: as in
+    SamplingOptions.
     """
 
     name: str
@@ -81,6 +83,7 @@ class ModelSpec:
     noises: tuple[str, ...] = NOISES[:1]
     gated: bool = False
     documented: bool = True
+    eta: float = 0.0
 
 
 NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
@@ -104,6 +107,7 @@ MODELS: Mapping[str, ModelSpec] = {
             size=NATIVE,
             steps=20,
             guidance=1.5,
+            eta=1.3,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
@@ -194,8 +198,8 @@ def _of_pipeline(folder: Path) -> ModelSpec:
         length, size = int(min(tokenizer.get("model_max_length", 512), 512)), min(512, largest)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelUnavailable(f"{folder} is not the folder of a whole FluxPipeline: {error}.") from error
-    own = dict(name=folder.name, title=f"{folder.name} (local folder)", source=str(folder))
     note = "A pipeline on this machine; its source says what it may be used for."
+    own = dict(name=folder.name, title=f"{folder.name} (local folder)", source=str(folder))
     own |= dict(licence="as its source says", licence_note=note)
     if is_embedded(vae):
         return replace(MODELS["nano"], lora=None, previews=None, **own)
@@ -239,8 +243,8 @@ class SamplingOptions:
     size: side of the square image in px. strength: with an initial image, the share of the way back to noise, 0.05-1.
     noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
     does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
-    a step whose first block changes by a smaller share takes over the rest: faster, slightly different.
-    Raises InputError for a value out of range.
+    a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
+    much noise each step renews, see `schedule.ancestral`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -253,6 +257,7 @@ class SamplingOptions:
     strength: float = 0.6
     noise: str = NOISES[0]
     first_block_cache: float = 0.0
+    eta: float = 0.0
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
@@ -266,13 +271,14 @@ class SamplingOptions:
         _real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
         _real("Variation strength", self.strength, 0.05, 1)
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
+        _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
         if self.noise not in NOISES:
             raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size)
+        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta)
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)
@@ -291,9 +297,3 @@ def _real(name: str, value: object, low: float, high: float) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:
         raise InputError(f"{name} must be a number from {low} to {high}, not {shown(value)}.")
-
-
-def shown(value: object) -> str:
-    """`value` as a message quotes it, cut short."""
-    huge = isinstance(value, int) and abs(value) >= 10**40
-    return "a number of over 40 digits" if huge else str(value)[:40]

@@ -21,7 +21,7 @@ REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float}
+_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float}
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _OWN = ("captioner", "caption_faults", manifest.LEFT_OUT, "reason")
 """Further columns of manifests that this program writes."""
@@ -95,10 +95,10 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
-    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache; an empty cell leaves a thing to
-    the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws the folder
-    again, but for rows that are marked as left out; that it names another model than `spec` is remarked on. Raises
-    DataError.
+    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta; an empty cell leaves a
+    thing to the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a folder draws
+    the folder again, but for rows that are marked as left out; that it names another model than `spec` is remarked on.
+    Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -158,7 +158,7 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
-    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2)
+    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2, eta=0.5)
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)

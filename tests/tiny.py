@@ -22,7 +22,7 @@ LATENT_CHANNELS = 16
 
 
 def spec(folder: Path) -> ModelSpec:
-    """The embedded model's spec, pointed at the parts that `build` wrote to `folder`."""
+    """The embedded model's spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone."""
     return replace(
         MODELS["nano"],
         name="tiny",
@@ -31,6 +31,7 @@ def spec(folder: Path) -> ModelSpec:
         sizes=(SIZE, 2 * SIZE),
         size=SIZE,
         steps=4,
+        eta=0.0,
         lora=LoraSpec("tiny-lora", "Tiny LoRA", str(folder / "lora"), "Apache-2.0"),
         previews=str(folder / "previews.safetensors"),
     )

@@ -92,6 +92,7 @@ def _generate(context: Context):
         lora_strength: float | None = None,
         size: int | None = None,
         first_block_cache: float = 0.0,
+        eta: float | None = None,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -117,6 +118,7 @@ def _generate(context: Context):
             lora_strength: 0 to 1.5; the model's default if not given.
             size: side of the image in px, one of the model's sizes.
             first_block_cache: 0 (off) to 0.5; faster, slightly different images.
+            eta: fresh noise in each step, 0 (none) to 1.5; the model's default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.
@@ -136,6 +138,7 @@ def _generate(context: Context):
             lora_strength=lora_strength,
             size=size,
             first_block_cache=first_block_cache,
+            eta=eta,
         )
         folder = folders.new_folder()
         samples = context.generator().sample(text, options, attributes=attributes)

@@ -21,6 +21,7 @@ from dermaflux.lesion import (
 )
 from dermaflux.models import (
     MAX_CACHE,
+    MAX_ETA,
     MAX_GUIDANCE,
     MAX_IMAGES,
     MAX_LORA_STRENGTH,
@@ -95,6 +96,7 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     return attributes | {
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
+        "eta": dict(value=spec.eta),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
             info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
@@ -147,7 +149,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         made["randomise"] = gr.Checkbox(True, label="New seed each time", min_width=140, elem_classes="df-check")
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
-        0, MAX_GUIDANCE, step=0.1, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
+        0, MAX_GUIDANCE, step=0.05, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
     made["true_cfg"] = gr.Slider(
@@ -175,6 +177,14 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         SamplingOptions.first_block_cache,
         step=0.01,
         label="Faster, slightly different",
-        info="First-block cache: 0 is off; from about 0.12, steps that change little are cut short",
+        info="First-block cache: 0 is off; about 0.12 cuts short what changes little. Needs fresh noise at 0",
+    )
+    made["eta"] = gr.Slider(
+        0,
+        MAX_ETA,
+        step=0.05,
+        label="Fresh noise",
+        info="Eta: how much noise each step renews; 0 follows the flow alone",
+        **own["eta"],
     )
     return made

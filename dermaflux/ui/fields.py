@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from dermaflux.caption import caption, clean, read
-from dermaflux.errors import InputError
+from dermaflux.errors import InputError, shown
 from dermaflux.images import Provenance
 from dermaflux.lesion import DIAGNOSES, LesionAttributes
-from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions, shown
+from dermaflux.models import MAX_IMAGES, MAX_SEED, ModelSpec, SamplingOptions
 
 ATTRIBUTES = tuple(field.name for field in fields(LesionAttributes))
 SETTINGS = (
@@ -24,9 +24,10 @@ SETTINGS = (
     "strength",
     "noise",
     "first_block_cache",
+    "eta",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
-_AS_GIVEN = ("guidance", "true_cfg", "lora_strength", "strength", "noise", "first_block_cache")
+_AS_GIVEN = ("guidance", "true_cfg", "lora_strength", "strength", "noise", "first_block_cache", "eta")
 _ZERO_COUNTS = ("asymmetry", "border")
 _HUGE = 10**40
 

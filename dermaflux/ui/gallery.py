@@ -137,6 +137,8 @@ def _rows(recipe: Provenance):
     yield "Model", recipe.model
     yield "Model hash", recipe.model_hash
     yield "Noise", recipe.noise
+    if recipe.eta:
+        yield "Fresh noise (eta)", f"{recipe.eta:g}"
     if recipe.first_block_cache:
         yield "First-block cache", f"{recipe.first_block_cache:g}"
     if recipe.arithmetic:

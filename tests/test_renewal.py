@@ -1,0 +1,106 @@
+"""Fresh noise in each step: how much there is, that it changes no distribution, and that recipes keep it."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from dermaflux.errors import InputError
+from dermaflux.generator import Generator, Sample
+from dermaflux.images import Provenance, read_provenance, save_synthetic
+from dermaflux.models import MODELS, SamplingOptions
+from dermaflux.schedule import ancestral, renewed
+
+TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
+LEVELS = [(1.0, 0.96), (0.9, 0.7), (0.5, 0.4), (0.3, 0.21)]
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_folder):
+    return Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+
+
+def draw(generator, source=None, **changes):
+    options = SamplingOptions.defaults(generator.spec, **changes)
+    return [item for item in generator.sample(TEXT, options, source=source) if isinstance(item, Sample)]
+
+
+def same(one, other):
+    return np.array_equal(np.asarray(one.image), np.asarray(other.image))
+
+
+@pytest.mark.parametrize("sigma, following", LEVELS)
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0, 1.5])
+def test_image_and_noise_end_at_the_level_that_follows(sigma, following, eta):
+    level, scale, fresh = ancestral(sigma, following, eta)
+    assert 0 <= level <= following and scale * (1 - level) == pytest.approx(1 - following)
+    assert math.hypot(scale * level, fresh) == pytest.approx(following)
+    assert (fresh > 0) == (eta > 0)
+
+
+@pytest.mark.parametrize("sigma, following", LEVELS)
+def test_a_greater_eta_renews_more(sigma, following):
+    fresh = [ancestral(sigma, following, eta)[2] for eta in (0, 0.25, 0.5, 0.75, 1)]
+    assert fresh == sorted(fresh) and len(set(fresh)) == 5
+
+
+@pytest.mark.parametrize("sigma, following", [(0.25, 0.19), (0.19, 0.1), (0.1, 0.0)])
+def test_the_last_steps_add_no_noise(sigma, following):
+    assert ancestral(sigma, following, 1.0) == (following, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.3])
+def test_what_is_drawn_has_the_spread_of_the_data(eta):
+    """Of numbers with a standard deviation of 0.5 the velocity is known: E[noise - x | x_t]."""
+    torch.manual_seed(0)
+    x, variance = torch.randn(20_000), 0.25
+    sigmas = torch.linspace(1, 0, 1001).tolist()
+    for sigma, following in pairwise(sigmas):
+        velocity = x * (sigma - (1 - sigma) * variance) / ((1 - sigma) ** 2 * variance + sigma**2)
+        x = renewed(x, velocity, sigma, following, eta, lambda: torch.randn(20_000))
+    assert float(x.std()) == pytest.approx(0.5, rel=0.03)
+
+
+def test_the_embedded_model_renews_and_flux_does_not():
+    assert SamplingOptions.defaults(MODELS["nano"]).eta == 1.3
+    assert (
+        SamplingOptions.defaults(MODELS["flux1-dev"]).eta == SamplingOptions.defaults(MODELS["flux1-schnell"]).eta == 0
+    )
+
+
+def test_a_picture_is_the_same_alone_beside_others_and_from_its_png(generator, tmp_path):
+    together = draw(generator, seeds=(4, 5), eta=0.8)
+    assert same(draw(generator, seeds=(5,), eta=0.8)[0], together[1])
+    recipe = read_provenance(save_synthetic(together[1].image, together[1].provenance, tmp_path / "one.png"))
+    assert recipe.eta == 0.8
+    *_, again = generator.redraw(recipe)
+    assert same(again, together[1])
+    assert not same(draw(generator, seeds=(5,), eta=0.4)[0], together[1])
+
+
+@pytest.mark.parametrize("noise", ["packed", "authors"])
+def test_a_variation_renews_its_noise_and_is_drawn_again(generator, noise):
+    first = draw(generator, eta=1.0)[0]
+    source = first.image, first.provenance
+    varied = draw(generator, source, seeds=(3,), eta=1.0, strength=0.5, noise=noise)[0]
+    *_, again = generator.redraw(varied.provenance)
+    assert same(again, varied)
+    assert not same(draw(generator, source, seeds=(3,), eta=0.0, strength=0.5, noise=noise)[0], varied)
+
+
+def test_a_recipe_of_before_renews_nothing(generator):
+    recipe = draw(generator, steps=1, eta=0.0)[0].provenance
+    old = recipe.to_json().replace(',"eta":0.0', "")
+    assert "eta" not in old and Provenance.from_json(old) == recipe
+    with pytest.raises(InputError):
+        replace(recipe, eta=1.6)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.51, float("nan"), "1", None, True])
+def test_a_share_out_of_range_is_refused(eta):
+    with pytest.raises(InputError, match="Fresh noise"):
+        SamplingOptions(eta=eta)
