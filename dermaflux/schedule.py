@@ -9,7 +9,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-CALM = 0.2
+RENEWED = 0.2, 0.5
+"""The noise levels between which steps renew noise: colours and outline are settled above, the finest texture below."""
 
 
 def flux_schedule(
@@ -33,9 +34,10 @@ def ancestral(sigma: float, following: float, eta: float) -> tuple[float, float,
     eta: 0 renews nothing, 1 as much as ancestral sampling does (Song et al., arXiv 2010.02502, equation 16, whose noise
     over signal is s = sigma / (1 - sigma) of a rectified flow), more goes on from there until all is renewed:
     s_down^2 = s'^2 max(0, 1 - eta^2 (1 - s'^2 / s^2)). What steps err is in part forgotten with the noise that is
-    renewed, and not carried to the end. Below the level CALM, where fine texture is settled, nothing is renewed.
+    renewed, and not carried to the end. Outside the levels RENEWED nothing is.
     """
-    if following < CALM or eta <= 0:
+    low, high = RENEWED
+    if not low <= following <= high or eta <= 0:
         return following, 1.0, 0.0
     ahead = following / (1 - following)
     ratio = 0.0 if sigma >= 1 else ahead * (1 - sigma) / sigma

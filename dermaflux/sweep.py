@@ -22,7 +22,7 @@ from dermaflux.lesion import (
     STRUCTURES,
     LesionAttributes,
 )
-from dermaflux.models import MAX_GUIDANCE, MAX_IMAGES, MAX_LORA_STRENGTH, MAX_SEED, MAX_STEPS, SamplingOptions
+from dermaflux.models import MAX_ETA, MAX_GUIDANCE, MAX_IMAGES, MAX_LORA_STRENGTH, MAX_SEED, MAX_STEPS, SamplingOptions
 
 if TYPE_CHECKING:
     from dermaflux.generator import Generator
@@ -117,6 +117,7 @@ AXES: Mapping[str, Axis] = {
     "artefacts": replace(_one_of("Artefact", "artefacts", ARTEFACTS), start=("none", *ARTEFACTS)),
     "lora_strength": _number("LoRA strength", "lora_strength", (0, 0.5, 1, 1.5), (0, MAX_LORA_STRENGTH), whole=False),
     "guidance": _number("Guidance", "guidance", (1, 2, 3, 5), (0, MAX_GUIDANCE), whole=False),
+    "eta": _number("Fresh noise", "eta", (0, 0.5, 1, 1.5), (0, MAX_ETA), whole=False),
     "steps": _number("Steps", "steps", (5, 10, 20, 40), (1, MAX_STEPS)),
     "seed": Axis("Seed", lambda value, base: {"seeds": (value,)}, (), (0, 1, 2, 3), (0, MAX_SEED)),
 }

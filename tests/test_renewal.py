@@ -16,7 +16,7 @@ from dermaflux.models import MODELS, SamplingOptions
 from dermaflux.schedule import ancestral, renewed
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
-LEVELS = [(1.0, 0.96), (0.9, 0.7), (0.5, 0.4), (0.3, 0.21)]
+LEVELS = [(1.0, 0.5), (0.7, 0.45), (0.5, 0.4), (0.3, 0.21)]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def test_a_greater_eta_renews_more(sigma, following):
     assert fresh == sorted(fresh) and len(set(fresh)) == 5
 
 
-@pytest.mark.parametrize("sigma, following", [(0.25, 0.19), (0.19, 0.1), (0.1, 0.0)])
-def test_the_last_steps_add_no_noise(sigma, following):
+@pytest.mark.parametrize("sigma, following", [(1.0, 0.96), (0.6, 0.51), (0.25, 0.19), (0.1, 0.0)])
+def test_the_first_and_the_last_steps_add_no_noise(sigma, following):
     assert ancestral(sigma, following, 1.0) == (following, 1.0, 0.0)
 
 
