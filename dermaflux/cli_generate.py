@@ -58,7 +58,7 @@ def generate(
     first_block_cache: Annotated[
         float, typer.Option(help="0 (off) to 0.5: faster, slightly different, one image at a time")
     ] = 0.0,
-    eta: Annotated[float | None, typer.Option(help="fresh noise in each step, 0 (none) to 1.5")] = None,
+    eta: Annotated[float | None, typer.Option(help="how much noise steps renew, 0 (none) to 1.5")] = None,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,

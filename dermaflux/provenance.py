@@ -44,8 +44,8 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
-    first_block_cache: the threshold up to which steps were shortened, 0 where none was. eta: the share of noise renewed
-    in each step, 0 where none was, as in earlier versions. arithmetic: how exact the weights were and where it was
+    first_block_cache: the threshold up to which steps were shortened, 0 where none was. eta: how much noise steps
+    renewed, 0 where none, as in earlier versions. arithmetic: how exact the weights were and where it was
     drawn, such as `bf16 on cuda, compiled`; empty where an earlier version drew it.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """

@@ -118,7 +118,7 @@ def _generate(context: Context):
             lora_strength: 0 to 1.5; the model's default if not given.
             size: side of the image in px, one of the model's sizes.
             first_block_cache: 0 (off) to 0.5; faster, slightly different images.
-            eta: fresh noise in each step, 0 (none) to 1.5; the model's default if not given.
+            eta: how much noise steps renew, 0 (none) to 1.5; the model's default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.
