@@ -26,9 +26,8 @@ class Noise:
     def draw(self) -> torch.Tensor:
         """The next noise (B, T, D) of each seed."""
         kind = dict(device=self._where, dtype=self._dtype)
-        return torch.cat([torch.randn(self._shape, generator=source, **kind) for source in self._sources]).to(
-            **self._to
-        )
+        drawn = [torch.randn(self._shape, generator=source, **kind) for source in self._sources]
+        return torch.cat(drawn).to(**self._to)
 
 
 @torch.inference_mode()

@@ -198,8 +198,8 @@ def _of_pipeline(folder: Path) -> ModelSpec:
         length, size = int(min(tokenizer.get("model_max_length", 512), 512)), min(512, largest)
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelUnavailable(f"{folder} is not the folder of a whole FluxPipeline: {error}.") from error
-    note = "A pipeline on this machine; its source says what it may be used for."
     own = dict(name=folder.name, title=f"{folder.name} (local folder)", source=str(folder))
+    note = "A pipeline on this machine; its source says what it may be used for."
     own |= dict(licence="as its source says", licence_note=note)
     if is_embedded(vae):
         return replace(MODELS["nano"], lora=None, previews=None, **own)

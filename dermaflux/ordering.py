@@ -12,7 +12,7 @@ from dermaflux.caption import caption, clean, read
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
 from dermaflux.files import unguard
-from dermaflux.images import MANIFEST_COLUMNS
+from dermaflux.images import MANIFEST_COLUMNS, Provenance
 from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
 from dermaflux.models import MAX_SEED, ModelSpec, SamplingOptions
 
@@ -149,7 +149,9 @@ def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options:
         attributes = replace(read(text).attributes if text else LesionAttributes(), **given)
         if row.get("varied_from"):
             raise InputError("a variation of another image cannot be drawn from a plan; leave the row out.")
-        changes = {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
+        before = row.get("version") and "eta" not in row  # a manifest of when nothing was renewed
+        changes = {"eta": Provenance.eta} if before else {}
+        changes |= {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
         if row.get("seed"):
             changes["seeds"] = (_value("seed", row["seed"], int),)
         if not text and not given:

@@ -1,7 +1,4 @@
-"""The first-block cache: faster, slightly different pictures, the same for the same recipe, and no trace after.
-
-Where each step renews noise, steps change too much for any to be cut short; so they do not here.
-"""
+"""The first-block cache: faster, slightly different pictures, the same for the same recipe, and no trace after."""
 
 from dataclasses import replace
 
@@ -43,7 +40,7 @@ class Blocks:
 
 
 def run(generator, **changes):
-    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **dict(steps=8, eta=0.0) | changes))
+    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **dict(steps=8, size=None) | changes))
 
 
 def draw(generator, **changes):

@@ -169,6 +169,21 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     assert "draws it" not in caplog.text
 
 
+def test_a_manifest_of_before_fresh_noise_is_drawn_again_without(tiny_generator, options, tmp_path):
+    orders = ordering.of_attributes((plausible(1),), 1, replace(options, eta=0.0))
+    list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
+    with (tmp_path / "first" / "manifest.csv").open(newline="") as stream:
+        [row] = csv.DictReader(stream)
+    old = {name: cell for name, cell in row.items() if name != "eta"}
+    with (tmp_path / "old.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, old)
+        writer.writeheader()
+        writer.writerow(old)
+    renewing = replace(tiny_generator.spec, eta=1.3)
+    [again] = ordering.of_plan(tmp_path / "old.csv", None, SamplingOptions.defaults(renewing), renewing)
+    assert again.options == orders[0].options
+
+
 def test_a_caption_that_looks_like_a_formula_is_drawn_again_from_its_manifest(tiny_generator, options, tmp_path):
     texts = ("- benign lesion with brown pigment", "=1+1", "'-5", "'Nevus'", "''")
     given = replace(options, negative="-hair", true_cfg=2.0)

@@ -149,7 +149,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         made["randomise"] = gr.Checkbox(True, label="New seed each time", min_width=140, elem_classes="df-check")
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
-        0, MAX_GUIDANCE, step=0.05, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
+        0, MAX_GUIDANCE, step=0.1, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
     made["true_cfg"] = gr.Slider(
@@ -177,7 +177,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         SamplingOptions.first_block_cache,
         step=0.01,
         label="Faster, slightly different",
-        info="First-block cache: 0 is off; about 0.12 cuts short what changes little. Needs fresh noise at 0",
+        info="First-block cache: 0 is off; from about 0.12, steps that change little are cut short",
     )
     made["eta"] = gr.Slider(
         0,

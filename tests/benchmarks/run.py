@@ -173,11 +173,10 @@ def exchanging(slot: GeneratorSlot, repeats: int = REPEATS) -> list[Row]:
 
 
 def shortening(generator: Generator, thresholds: Iterable[float] = THRESHOLDS, repeats: int = REPEATS) -> Iterator[Row]:
-    """The first-block cache beside steps that are all computed in full, without fresh noise: time, and how far the
-    images are apart."""
+    """The first-block cache beside steps that are all computed in full: time, and how far the images are apart."""
 
     def drawn(i: int, threshold: float) -> np.ndarray:
-        options = SamplingOptions.defaults(generator.spec, seeds=(i,), eta=0.0, first_block_cache=threshold)
+        options = SamplingOptions.defaults(generator.spec, seeds=(i,), first_block_cache=threshold)
         items = generator.sample(caption(plausible(i)), options)
         return np.stack([np.asarray(item.image, float) for item in items if isinstance(item, Sample)])
 
