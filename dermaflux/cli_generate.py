@@ -59,6 +59,9 @@ def generate(
         float, typer.Option(help="0 (off) to 0.5: faster, slightly different, one image at a time")
     ] = 0.0,
     eta: Annotated[float | None, typer.Option(help="how much noise steps renew, 0 (none) to 1.5")] = None,
+    contrast: Annotated[
+        float | None, typer.Option(help="how far to lead away from captions of other lesions, 0 (off) to 2")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
@@ -133,7 +136,7 @@ def generate(
         needed(context, "--agree or --lesions-only", "classifier")
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
-    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache, eta=eta)
+    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache, eta=eta, contrast=contrast)
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
     if plan is not None:

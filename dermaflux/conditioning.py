@@ -7,6 +7,7 @@ caption's pooled embedding, and of what is made of it, there is one, and these a
 from collections.abc import Sequence
 
 import torch
+from diffusers import FluxPipeline
 from diffusers.models.normalization import AdaLayerNormContinuous, AdaLayerNormZero, AdaLayerNormZeroSingle
 from torch import nn
 
@@ -31,6 +32,23 @@ def row_by_row(transformer: nn.Module) -> None:
             module.forward = _each_image(lambda x, emb, forward=module.forward: forward(x, emb=emb))
         elif isinstance(module, AdaLayerNormContinuous):
             module.forward = _each_image(module.forward)
+
+
+def velocity_of(pipe: FluxPipeline, x: torch.Tensor, t: torch.Tensor, prompt: Prompt, guidance: float) -> torch.Tensor:
+    """The velocity (B, T, D) of images `x` (B, T, D) at the time `t` of the schedule, by their captions `prompt`."""
+    tokens, pooled, text_ids = prompt
+    side, transformer = int(x.shape[1] ** 0.5), pipe.transformer
+    scale = torch.full([1], guidance, device=x.device) if transformer.config.guidance_embeds else None
+    return transformer(
+        hidden_states=x,
+        timestep=t.expand(1).to(x.dtype) / 1000,
+        guidance=scale,
+        pooled_projections=pooled,
+        encoder_hidden_states=tokens.expand(len(x), -1, -1),
+        txt_ids=text_ids,
+        img_ids=pipe._prepare_latent_image_ids(1, side, side, x.device, x.dtype),
+        return_dict=False,
+    )[0]
 
 
 def _each_caption(forward):

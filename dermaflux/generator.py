@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from dermaflux import __version__, latents, lora, previews
-from dermaflux.conditioning import Prompt, joined, row_by_row
+from dermaflux.conditioning import Prompt, joined, row_by_row, velocity_of
+from dermaflux.contrast import LED_ABOVE, Lead, leads
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.first_block_cache import FirstBlockCache
 from dermaflux.lesion import LesionAttributes
@@ -182,7 +183,8 @@ class Generator:
         yield from self.sample(provenance.caption, options, attributes=provenance.attributes, source=source)
 
     def _run(self, texts, options, attributes, source=None, *, previewed) -> Iterator[Preview | Sample]:
-        negative = self._encode(options.negative, options.lora_strength) if options.true_cfg > 1 else None
+        encode = lambda text: self._encode(text, options.lora_strength)
+        negative = encode(options.negative) if options.true_cfg > 1 else None
         shared = {name: getattr(options, name) for name in SHARED} | dict(
             model=self.spec.name,
             model_hash=self.model_hash,
@@ -196,7 +198,8 @@ class Generator:
         batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on other images
         for first in range(0, len(options.seeds), batch):
             seeds = options.seeds[first : first + batch]
-            prompt = joined([self._encode(text, options.lora_strength) for text in texts[first : first + batch]])
+            prompt = joined([encode(text) for text in texts[first : first + batch]])
+            led = leads(texts[first : first + batch], seeds, options.contrast, encode)
             cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
             noise = latents.Noise(self.pipe, seeds, options, self._device)
             x = noise.draw()  # (B, T, D)
@@ -205,9 +208,10 @@ class Generator:
                 with self._busy:
                     x = latents.blend(self.pipe, scheduler, x, source[0], options)
             sigmas = scheduler.sigmas[scheduler.begin_index :].tolist()
+            passes = [_passes(level, negative, led, len(seeds)) for level in sigmas[:-1]]
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
-                velocity = self._velocity(x, t, prompt, negative, options, cache)
+                velocity = self._velocity(x, t, prompt, negative, led if sigmas[i] >= LED_ABOVE else (), options, cache)
                 clean = x - sigmas[i] * velocity
                 if options.eta:
                     x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, noise.draw)
@@ -215,10 +219,10 @@ class Generator:
                     x = scheduler.step(velocity, t, x, return_dict=False)[0]
                 if not previewed:
                     continue
-                steps = len(sigmas) - 1
                 runs_left = (len(options.seeds) - first - 1) // batch
-                seconds = (time.perf_counter() - started) / (i + 1) * (steps - i - 1 + runs_left * steps)
-                yield Preview(i + 1, steps, seconds, first, len(seeds), self._previews(clean, options.size))
+                each = (time.perf_counter() - started) / sum(passes[: i + 1])
+                seconds = each * (sum(passes[i + 1 :]) + runs_left * sum(passes))
+                yield Preview(i + 1, len(passes), seconds, first, len(seeds), self._previews(clean, options.size))
             for i, seed in enumerate(seeds):
                 recipe = Provenance(texts[first + i], attributes[first + i], seed, **shared)
                 yield Sample(first + i, self._decode(x[i : i + 1], options.size), recipe)
@@ -237,16 +241,21 @@ class Generator:
             return self._prompts[key]
 
     @torch.inference_mode()
-    def _velocity(self, x, t, prompt, negative, options: SamplingOptions, cache) -> torch.Tensor:
+    def _velocity(self, x, t, prompt, negative, led: Sequence[Lead], options: SamplingOptions, cache) -> torch.Tensor:
+        def under(name: str, x: torch.Tensor, prompt: Prompt) -> torch.Tensor:
+            with self.pipe.transformer.cache_context(name):
+                return velocity_of(self.pipe, x, t, prompt, options.guidance)
+
         with self._busy:
             self._set_strength(options.lora_strength)
             self._use(cache)
-            with self.pipe.transformer.cache_context("caption"):
-                velocity = self._transform(x, t, prompt, options.guidance)
+            own = velocity = under("caption", x, prompt)
             if negative is not None:
-                with self.pipe.transformer.cache_context("negative"):
-                    away = self._transform(x, t, negative, options.guidance)
-                velocity = away + options.true_cfg * (velocity - away)
+                away = under("negative", x, negative)
+                velocity = away + options.true_cfg * (own - away)
+            for number, lead in enumerate(led):
+                away = under(f"contrast {number}", x[lead.rows], lead.prompt)
+                velocity = velocity.index_add(0, lead.rows, own[lead.rows] - away, alpha=lead.weight)
             return velocity
 
     def _use(self, cache: FirstBlockCache | None) -> None:
@@ -269,22 +278,6 @@ class Generator:
             lora.set_strength(self.pipe, strength)
             self._strength = strength
 
-    def _transform(self, x: torch.Tensor, t: torch.Tensor, prompt, guidance: float) -> torch.Tensor:
-        tokens, pooled, text_ids = prompt
-        transformer = self.pipe.transformer
-        side = int(x.shape[1] ** 0.5)
-        scale = torch.full([1], guidance, device=self._device) if transformer.config.guidance_embeds else None
-        return transformer(
-            hidden_states=x,
-            timestep=t.expand(1).to(x.dtype) / 1000,
-            guidance=scale,
-            pooled_projections=pooled,
-            encoder_hidden_states=tokens.expand(len(x), -1, -1),
-            txt_ids=text_ids,
-            img_ids=self.pipe._prepare_latent_image_ids(1, side, side, self._device, x.dtype),
-            return_dict=False,
-        )[0]
-
     @torch.inference_mode()
     def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
         return self._look(latents.unpack(self.pipe, packed, size), size)
@@ -298,3 +291,8 @@ class Generator:
         if not torch.isfinite(pixels).all():
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
+
+
+def _passes(level: float, negative: Prompt | None, led: Sequence[Lead], images: int) -> float:
+    """How often a step at the noise `level` goes through the transformer, for each of so many images."""
+    return 1 + (negative is not None) + (level >= LED_ABOVE) * sum(len(lead.rows) for lead in led) / images

@@ -33,7 +33,7 @@ NAMES = {
     "first_block_cache": "first-block cache",
     "eta": "fresh noise (eta)",
 }
-RARE = ("noise", "first_block_cache", "eta")
+RARE = ("noise", "first_block_cache", "eta", "contrast")
 """Options that are told where they are not as usual."""
 
 

@@ -14,8 +14,8 @@ import psutil
 from safetensors import SafetensorError, safe_open
 
 from dermaflux.errors import InputError, ModelUnavailable
-from dermaflux.model_files import weight_files
-from dermaflux.models import FLUX1, ModelSpec, Weights
+from dermaflux.model_files import FLUX1, Weights, weight_files
+from dermaflux.models import ModelSpec
 
 GB = 2**30
 SPARE = 0.4

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 SINGLE_FILES: Mapping[str, str] = {
@@ -16,6 +17,22 @@ FLUX1_LATENTS = dict(_class_name="AutoencoderKL", latent_channels=16, scaling_fa
 """What the configuration of an autoencoder says whose latents are FLUX.1's."""
 NATIVE, NATIVE_TO_FLUX = 256, 512
 """The side in px of the images that the embedded autoencoder is made for, and that a LoRA for FLUX.1 is trained at."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The size of a model's parts at 16 bits a parameter, in GB of 2^30 bytes; text: both encoders of captions."""
+
+    transformer: float
+    text: float
+    other: float
+
+    @property
+    def total(self) -> float:
+        return self.transformer + self.text + self.other
+
+
+FLUX1 = Weights(22.2, 9.1, 0.2)
 
 
 def native_size(vae: Mapping) -> int:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable, shown
 from dermaflux.files import own_path
-from dermaflux.model_files import FLUX1_LATENTS, NATIVE, is_embedded, native_size, single_files
+from dermaflux.model_files import FLUX1, FLUX1_LATENTS, NATIVE, Weights, is_embedded, native_size, single_files
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
-MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE, MAX_ETA = 50, 10.0, 5.0, 1.5, 0.5, 1.5
+MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
+MAX_ETA, MAX_CONTRAST = 1.5, 2.0
 MAX_NAME = 300
 
 
@@ -36,22 +37,6 @@ class LoraSpec:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The size of a model's parts at 16 bits a parameter, in GB of 2^30 bytes; text: both encoders of captions."""
-
-    transformer: float
-    text: float
-    other: float
-
-    @property
-    def total(self) -> float:
-        return self.transformer + self.text + self.other
-
-
-FLUX1 = Weights(22.2, 9.1, 0.2)
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """A generator: where it is, what it may be used for, what it can do, and its default settings.
 
@@ -59,8 +44,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known; eta: as in
-    SamplingOptions.
+    whether its owner grants access one by one; documented: whether what it was trained on is known; eta,
+    contrast: as in SamplingOptions.
     """
 
     name: str
@@ -84,6 +69,7 @@ class ModelSpec:
     gated: bool = False
     documented: bool = True
     eta: float = 0.0
+    contrast: float = 0.0
 
 
 NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
@@ -108,6 +94,7 @@ MODELS: Mapping[str, ModelSpec] = {
             steps=20,
             guidance=1.5,
             eta=1.3,
+            contrast=1.0,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
@@ -244,7 +231,8 @@ class SamplingOptions:
     noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
     does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
     a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
-    much noise each step renews, see `schedule.ancestral`. Raises InputError for a value out of range.
+    much noise each step renews, see `schedule.ancestral`. contrast: 0-2, how far to lead away from captions of other
+    lesions, see `contrast`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -258,6 +246,7 @@ class SamplingOptions:
     noise: str = NOISES[0]
     first_block_cache: float = 0.0
     eta: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
@@ -272,13 +261,14 @@ class SamplingOptions:
         _real("Variation strength", self.strength, 0.05, 1)
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
+        _real("Contrast", self.contrast, 0, MAX_CONTRAST)
         if self.noise not in NOISES:
             raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta)
+        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta, contrast=spec.contrast)
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)

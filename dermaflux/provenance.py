@@ -31,7 +31,7 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta")
+_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "contrast")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
 """The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
@@ -44,9 +44,10 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
-    first_block_cache: the threshold up to which steps were shortened, 0 where none was. eta: how much noise steps
-    renewed, 0 where none, as in earlier versions. arithmetic: how exact the weights were and where it was
-    drawn, such as `bf16 on cuda, compiled`; empty where an earlier version drew it.
+    first_block_cache: the threshold up to which steps were shortened. eta: how much noise they renewed. contrast: how
+    far they led away from other lesions. All three are 0 where they were not used, as in earlier versions. arithmetic:
+    how exact the weights were and where it was drawn, such as `bf16 on cuda, compiled`; empty where an earlier version
+    drew it.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
@@ -70,6 +71,7 @@ class Provenance:
     first_block_cache: float = 0.0
     arithmetic: str = ""
     eta: float = 0.0
+    contrast: float = 0.0
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -195,10 +197,8 @@ def parameters(provenance: Provenance) -> str:
         settings |= {"LoRA": recipe.lora, "LoRA hash": recipe.lora_hash, "LoRA strength": recipe.lora_strength}
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
-    if recipe.first_block_cache:
-        settings["First-block cache"] = recipe.first_block_cache
-    if recipe.eta:
-        settings["Eta"] = recipe.eta
+    rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
+    settings |= {name: value for name, value in rare.items() if value}
     if recipe.arithmetic:
         settings["Arithmetic"] = recipe.arithmetic.replace(",", "")
     settings |= {"Noise": recipe.noise, "Version": recipe.version}

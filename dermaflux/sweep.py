@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from dermaflux import models
 from dermaflux.caption import caption
 from dermaflux.errors import InputError
 from dermaflux.images import Provenance
@@ -22,7 +23,7 @@ from dermaflux.lesion import (
     STRUCTURES,
     LesionAttributes,
 )
-from dermaflux.models import MAX_ETA, MAX_GUIDANCE, MAX_IMAGES, MAX_LORA_STRENGTH, MAX_SEED, MAX_STEPS, SamplingOptions
+from dermaflux.models import MAX_IMAGES, SamplingOptions
 
 if TYPE_CHECKING:
     from dermaflux.generator import Generator
@@ -115,11 +116,14 @@ AXES: Mapping[str, Axis] = {
     "tone": _choice("Skin tone (Monk)", "tone", _levels("tone"), (1, 4, 7, 10)),
     "capture": _choice("Capture", "capture", CAPTURES),
     "artefacts": replace(_one_of("Artefact", "artefacts", ARTEFACTS), start=("none", *ARTEFACTS)),
-    "lora_strength": _number("LoRA strength", "lora_strength", (0, 0.5, 1, 1.5), (0, MAX_LORA_STRENGTH), whole=False),
-    "guidance": _number("Guidance", "guidance", (1, 2, 3, 5), (0, MAX_GUIDANCE), whole=False),
-    "eta": _number("Fresh noise", "eta", (0, 0.5, 1, 1.5), (0, MAX_ETA), whole=False),
-    "steps": _number("Steps", "steps", (5, 10, 20, 40), (1, MAX_STEPS)),
-    "seed": Axis("Seed", lambda value, base: {"seeds": (value,)}, (), (0, 1, 2, 3), (0, MAX_SEED)),
+    "lora_strength": _number(
+        "LoRA strength", "lora_strength", (0, 0.5, 1, 1.5), (0, models.MAX_LORA_STRENGTH), whole=False
+    ),
+    "guidance": _number("Guidance", "guidance", (1, 2, 3, 5), (0, models.MAX_GUIDANCE), whole=False),
+    "eta": _number("Fresh noise", "eta", (0, 0.5, 1, 1.5), (0, models.MAX_ETA), whole=False),
+    "contrast": _number("Contrast", "contrast", (0, 0.5, 1, 2), (0, models.MAX_CONTRAST), whole=False),
+    "steps": _number("Steps", "steps", (5, 10, 20, 40), (1, models.MAX_STEPS)),
+    "seed": Axis("Seed", lambda value, base: {"seeds": (value,)}, (), (0, 1, 2, 3), (0, models.MAX_SEED)),
 }
 
 

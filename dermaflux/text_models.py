@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dermaflux.models import Weights
+from dermaflux.model_files import Weights
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tiny
 from dermaflux import loading
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator
-from dermaflux.models import Weights
+from dermaflux.model_files import Weights
 
 
 def copied(tiny_folder, tmp_path):

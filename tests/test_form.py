@@ -29,7 +29,22 @@ def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
 
 def values(attributes=NEVUS, text=None, agreed=None, count=1, seed=0, source=None) -> list:
     text = caption(NEVUS) if text is None else text
-    settings = [count, seed, False, 4, NANO.guidance, "", 1.0, 1.0, NANO.size, 0.6, "packed", 0.0, NANO.eta]
+    settings = [
+        count,
+        seed,
+        False,
+        4,
+        NANO.guidance,
+        "",
+        1.0,
+        1.0,
+        NANO.size,
+        0.6,
+        "packed",
+        0.0,
+        NANO.eta,
+        NANO.contrast,
+    ]
     return [*fields.to_values(attributes), text, 0, agreed or fields.agreed(caption(NEVUS), NEVUS), *settings, source]
 
 
@@ -98,7 +113,7 @@ def test_a_caption_that_the_form_wrote_changes_nothing():
 
 @pytest.mark.parametrize("source", [None, recipe(NEVUS, seed=3)])
 def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
-    given = recipe(strength=0.35 if source else None, source=source, first_block_cache=0.12, eta=0.35)
+    given = recipe(strength=0.35 if source else None, source=source, first_block_cache=0.12, eta=0.35, contrast=0.6)
     text_at = LATER
     answers = restored(LOADED, given)
     controls, (text, noted, wording) = answers[:LATER], answers[text_at : text_at + 3]

@@ -9,13 +9,13 @@ from test_flow import OPTIONS, losses
 from test_lora_training import phantom_pairs, pipeline
 
 from dermaflux.errors import InputError
+from dermaflux.rewording import contrary, lopsided, recoloured, worst
 from dermaflux.training import flow
 from dermaflux.training.flow import Flow
 from dermaflux.training.guidance import Contraries, Teacher, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.lora_run import _led
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, lopsided, recoloured, worst
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 

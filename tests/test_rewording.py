@@ -5,7 +5,7 @@ from dataclasses import replace
 from dermaflux import phantom
 from dermaflux.caption import caption, parse
 from dermaflux.lesion import COLOURS
-from dermaflux.training.rewording import contrary, lopsided, recoloured, worst
+from dermaflux.rewording import contrary, lopsided, recoloured, worst
 
 
 def test_a_contrary_caption_differs_in_asymmetry_and_border_alone():

@@ -266,6 +266,15 @@ def test_an_empty_lesion_can_be_swept():
 def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
     usual = grid.described(Base("A mole.", LesionAttributes(), SamplingOptions()))
     rare = grid.described(
-        Base("A mole.", LesionAttributes(), SamplingOptions(noise="authors", first_block_cache=0.25, eta=1.0))
+        Base(
+            "A mole.",
+            LesionAttributes(),
+            SamplingOptions(noise="authors", first_block_cache=0.25, eta=1.0, contrast=0.5),
+        )
     )
-    assert rare == usual | {"noise": "authors", "first-block cache": "0.25", "fresh noise (eta)": "1"}
+    assert rare == usual | {
+        "noise": "authors",
+        "first-block cache": "0.25",
+        "fresh noise (eta)": "1",
+        "contrast": "0.5",
+    }

@@ -158,7 +158,9 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
-    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2, eta=0.5)
+    given = replace(
+        options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2, eta=0.5, contrast=0.5
+    )
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)
@@ -169,17 +171,17 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     assert "draws it" not in caplog.text
 
 
-def test_a_manifest_of_before_fresh_noise_is_drawn_again_without(tiny_generator, options, tmp_path):
-    orders = ordering.of_attributes((plausible(1),), 1, replace(options, eta=0.0))
+def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(tiny_generator, options, tmp_path):
+    orders = ordering.of_attributes((plausible(1),), 1, replace(options, eta=0.0, contrast=0.0))
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     with (tmp_path / "first" / "manifest.csv").open(newline="") as stream:
         [row] = csv.DictReader(stream)
-    old = {name: cell for name, cell in row.items() if name != "eta"}
+    old = {name: cell for name, cell in row.items() if name not in ("eta", "contrast")}
     with (tmp_path / "old.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, old)
         writer.writeheader()
         writer.writerow(old)
-    renewing = replace(tiny_generator.spec, eta=1.3)
+    renewing = replace(tiny_generator.spec, eta=1.3, contrast=1.0)
     [again] = ordering.of_plan(tmp_path / "old.csv", None, SamplingOptions.defaults(renewing), renewing)
     assert again.options == orders[0].options
 

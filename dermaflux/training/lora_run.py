@@ -24,6 +24,7 @@ from dermaflux.lora import fuse
 from dermaflux.memory import WAYS, best_device
 from dermaflux.model_files import native_size
 from dermaflux.models import ModelSpec, find_model
+from dermaflux.rewording import contrary, lopsided, worst
 from dermaflux.training import lora
 from dermaflux.training.encoding import VIEWS, Part, Seen, encode
 from dermaflux.training.fitting import BUCKET, CROP, fitted
@@ -31,7 +32,6 @@ from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
-from dermaflux.training.rewording import contrary, lopsided, worst
 from dermaflux.training.validation import Validation, sheets
 
 log = logging.getLogger("dermaflux")

@@ -21,6 +21,7 @@ from dermaflux.lesion import (
 )
 from dermaflux.models import (
     MAX_CACHE,
+    MAX_CONTRAST,
     MAX_ETA,
     MAX_GUIDANCE,
     MAX_IMAGES,
@@ -97,6 +98,7 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
         "eta": dict(value=spec.eta),
+        "contrast": dict(value=spec.contrast),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
             info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
@@ -186,5 +188,13 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         label="Fresh noise",
         info="Eta: how much noise each step renews; 0 follows the flow alone",
         **own["eta"],
+    )
+    made["contrast"] = gr.Slider(
+        0,
+        MAX_CONTRAST,
+        step=0.1,
+        label="Contrast",
+        info="How far to lead away from lesions of other asymmetry and colours than asked for; 0 is off and faster",
+        **own["contrast"],
     )
     return made

@@ -139,6 +139,8 @@ def _rows(recipe: Provenance):
     yield "Noise", recipe.noise
     if recipe.eta:
         yield "Fresh noise (eta)", f"{recipe.eta:g}"
+    if recipe.contrast:
+        yield "Contrast", f"{recipe.contrast:g}"
     if recipe.first_block_cache:
         yield "First-block cache", f"{recipe.first_block_cache:g}"
     if recipe.arithmetic:

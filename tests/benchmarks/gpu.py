@@ -19,7 +19,8 @@ from dermaflux.caption import caption
 from dermaflux.generator import Generator
 from dermaflux.lesion import plausible
 from dermaflux.memory import AUTO, MEASURED, best_device
-from dermaflux.models import FLUX1, ModelSpec, SamplingOptions, find_model
+from dermaflux.model_files import FLUX1
+from dermaflux.models import ModelSpec, SamplingOptions, find_model
 from dermaflux.slot import Choice, GeneratorSlot
 
 REPEATS = 3
