@@ -54,17 +54,20 @@ def concordance(
     ] = None,
     count: Annotated[int | None, typer.Option(min=20, help="default: 500")] = None,
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
+    contrast: Annotated[float | None, typer.Option(help="0-2")] = None,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
 
+    changes = dict(lora_strength=lora_strength, contrast=contrast)
     if drawn is not None:
-        if count is not None or lora_strength is not None:
-            raise InputError("--count and --lora-strength are for what is drawn now; DIR is measured as it is.")
+        if any(given is not None for given in (count, *changes.values())):
+            named = "--count, --lora-strength and --contrast"
+            raise InputError(f"{named} are for what is drawn now; DIR is measured as it is.")
         wanted, images = concordance.drawn_folder(drawn)
     else:
         wanted = concordance.requests(count or 500)
-        images = _drawn(wanted, lora_strength)
+        images = _drawn(wanted, changes)
     typer.echo(figures.table(concordance.of_images(wanted, images)))
 
 
@@ -255,17 +258,19 @@ def _features(source: str):
     return features.load(source, best_device())
 
 
-def _drawn(wanted, lora_strength):
+def _drawn(wanted, changes):
     import numpy as np
     from tqdm import tqdm
 
     from dermaflux.caption import caption
-    from dermaflux.generator import Generator, Sample
-    from dermaflux.models import SamplingOptions
+    from dermaflux.generator import Generator
+    from dermaflux.models import MAX_IMAGES, SamplingOptions
 
-    generator = Generator.load("nano")
-    for seed, lesion in enumerate(tqdm(wanted, unit="image", disable=None)):
-        options = SamplingOptions.defaults(generator.spec, seeds=(seed,), lora_strength=lora_strength)
-        for item in generator.sample(caption(lesion, seed), options):
-            if isinstance(item, Sample):
-                yield np.asarray(item.image)
+    generator, asked = Generator.load("nano"), list(enumerate(wanted))
+    with tqdm(total=len(asked), unit="image", disable=None) as progress:
+        for first in range(0, len(asked), MAX_IMAGES):
+            seeds, lesions = zip(*asked[first : first + MAX_IMAGES], strict=True)
+            options = SamplingOptions.defaults(generator.spec, seeds=seeds, **changes)
+            for sample in generator.sample_each(list(map(caption, lesions, seeds)), options, lesions):
+                progress.update()
+                yield np.asarray(sample.image)

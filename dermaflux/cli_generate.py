@@ -60,8 +60,8 @@ def generate(
     ] = 0.0,
     eta: Annotated[float | None, typer.Option(help="how much noise steps renew, 0 (none) to 1.5")] = None,
     contrast: Annotated[
-        float | None, typer.Option(help="how far to lead away from captions of other lesions, 0 (off) to 2")
-    ] = None,
+        float, typer.Option(help="0 (off) to 2: how far to lead away from other asymmetry, border and colours")
+    ] = 0.0,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from dermaflux import __version__, latents, lora, previews
 from dermaflux.conditioning import Prompt, joined, row_by_row, velocity_of
-from dermaflux.contrast import LED_ABOVE, Lead, leads
+from dermaflux.contrast import Lead, leading, leads
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.first_block_cache import FirstBlockCache
 from dermaflux.lesion import LesionAttributes
@@ -211,7 +211,7 @@ class Generator:
             passes = [_passes(level, negative, led, len(seeds)) for level in sigmas[:-1]]
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
-                velocity = self._velocity(x, t, prompt, negative, led if sigmas[i] >= LED_ABOVE else (), options, cache)
+                velocity = self._velocity(x, t, prompt, negative, leading(sigmas[i], led), options, cache)
                 clean = x - sigmas[i] * velocity
                 if options.eta:
                     x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, noise.draw)
@@ -253,9 +253,9 @@ class Generator:
             if negative is not None:
                 away = under("negative", x, negative)
                 velocity = away + options.true_cfg * (own - away)
-            for number, lead in enumerate(led):
-                away = under(f"contrast {number}", x[lead.rows], lead.prompt)
-                velocity = velocity.index_add(0, lead.rows, own[lead.rows] - away, alpha=lead.weight)
+            for lead in led:
+                away = under(lead.name, x[lead.rows], lead.prompt)
+                velocity = velocity.index_add(0, lead.rows, lead.added(own[lead.rows] - away))
             return velocity
 
     def _use(self, cache: FirstBlockCache | None) -> None:
@@ -295,4 +295,4 @@ class Generator:
 
 def _passes(level: float, negative: Prompt | None, led: Sequence[Lead], images: int) -> float:
     """How often a step at the noise `level` goes through the transformer, for each of so many images."""
-    return 1 + (negative is not None) + (level >= LED_ABOVE) * sum(len(lead.rows) for lead in led) / images
+    return 1 + (negative is not None) + sum(len(lead.rows) for lead in leading(level, led)) / images

@@ -44,8 +44,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known; eta,
-    contrast: as in SamplingOptions.
+    whether its owner grants access one by one; documented: whether what it was trained on is known; eta: as in
+    SamplingOptions.
     """
 
     name: str
@@ -69,7 +69,6 @@ class ModelSpec:
     gated: bool = False
     documented: bool = True
     eta: float = 0.0
-    contrast: float = 0.0
 
 
 NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
@@ -94,7 +93,6 @@ MODELS: Mapping[str, ModelSpec] = {
             steps=20,
             guidance=1.5,
             eta=1.3,
-            contrast=1.0,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
@@ -268,7 +266,7 @@ class SamplingOptions:
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta, contrast=spec.contrast)
+        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta)
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)

@@ -16,9 +16,7 @@ MOST_AXES, MOST_SEGMENTS = 2, 8
 def contrary(caption: str, seed: int) -> str:
     """A caption in the published form with the sentences on asymmetry and border of the opposite lesion: 2 axes for
     0, 8 segments for 0, and so on. seed: decides which end is opposite to the middle. What is not there stays away."""
-    for wordings, most in ((phrases.ASYMMETRY, MOST_AXES), (phrases.BORDER, MOST_SEGMENTS)):
-        caption = _swapped(caption, wordings, _opposite(most, seed))
-    return caption
+    return recut(_swapped(caption, phrases.ASYMMETRY, _opposite(MOST_AXES, seed)), seed)
 
 
 def lopsided(caption: str, seed: int) -> str:
@@ -28,9 +26,18 @@ def lopsided(caption: str, seed: int) -> str:
 
 
 def worst(caption: str, seed: int) -> str:
-    """A caption in the published form of the `lopsided` lesion with the border of its `contrary` and, as it is
-    `recoloured`, other colours."""
-    return recoloured(_swapped(lopsided(caption, seed), phrases.BORDER, _opposite(MOST_SEGMENTS, seed)), seed)
+    """A caption in the published form of the `lopsided` lesion, recoloured and recut."""
+    return recoloured_and_recut(lopsided(caption, seed), seed)
+
+
+def recoloured_and_recut(caption: str, seed: int) -> str:
+    """A caption in the published form of the lesion of other colours, `recoloured`, and of another border, `recut`."""
+    return recoloured(recut(caption, seed), seed)
+
+
+def recut(caption: str, seed: int) -> str:
+    """A caption in the published form of the lesion of the opposite border: 8 segments for 0, and so on."""
+    return _swapped(caption, phrases.BORDER, _opposite(MOST_SEGMENTS, seed))
 
 
 def recoloured(caption: str, seed: int) -> str:

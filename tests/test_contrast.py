@@ -9,16 +9,16 @@ import torch
 
 from dermaflux.caption import caption, parse
 from dermaflux.conditioning import velocity_of
-from dermaflux.contrast import AWAY_FROM, LED_ABOVE, leads
+from dermaflux.contrast import AWAY_FROM, Lead, leads
 from dermaflux.errors import InputError
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.images import Provenance, read_provenance, save_synthetic
 from dermaflux.latents import Noise
 from dermaflux.lesion import LesionAttributes
-from dermaflux.models import MODELS, SamplingOptions
+from dermaflux.models import SamplingOptions
 from dermaflux.schedule import flux_schedule
 
-ROUND = caption(LesionAttributes("malignant", asymmetry=0, colours=("red", "black")))
+ROUND = caption(LesionAttributes("malignant", asymmetry=0, border=0, colours=("red", "black")))
 LOPSIDED = caption(LesionAttributes("benign", asymmetry=2, colours=("light brown",)))
 PLAIN = "A mole on pale skin."
 
@@ -47,19 +47,20 @@ def test_a_lesion_is_led_away_from_what_its_caption_denies():
     read = []
     found = leads([ROUND, LOPSIDED, PLAIN], (5, 6, 7), 1.0, lambda text: read.append(text) or prompt_of(text))
     assert [lead.rows.tolist() for lead in found] == [[0], [0, 1]]  # lopsided is what the second is to be
-    assert [lead.weight for lead in found] == [weight for _, weight in AWAY_FROM]
+    assert [lead.weight for lead in found] == [weight for _, weight, _ in AWAY_FROM]
     lopsided, *recoloured = map(parse, read)
     assert lopsided == replace(parse(ROUND), asymmetry=2)
     for asked, other in zip((parse(ROUND), parse(LOPSIDED)), recoloured, strict=True):
         assert len(other.colours) == len(asked.colours) and not set(other.colours) & set(asked.colours)
-        assert replace(other, colours=asked.colours) == asked
+        assert other.border == {0: 8, None: None}[asked.border]
+        assert replace(other, colours=asked.colours, border=asked.border) == asked
 
 
 def test_nothing_is_led_at_a_contrast_of_zero_or_where_a_caption_names_neither():
     assert leads([ROUND], (0,), 0.0, prompt_of) == leads([PLAIN, ""], (0, 1), 1.0, prompt_of) == []
 
 
-def test_a_led_step_adds_the_weighted_differences_of_the_velocities(generator):
+def test_a_led_step_adds_the_differences_of_the_velocities_most_where_they_are_largest(generator):
     options = SamplingOptions.defaults(generator.spec, seeds=(3,), steps=1, contrast=0.5)
     pipe = generator.pipe
     encode = lambda text: pipe.encode_prompt(text, max_sequence_length=generator.spec.max_sequence_length)
@@ -68,8 +69,11 @@ def test_a_led_step_adds_the_weighted_differences_of_the_velocities(generator):
         t = flux_schedule(pipe.scheduler, 1, x.shape[1]).timesteps[0]
         own = velocity_of(pipe, x, t, encode(ROUND), options.guidance)
         by = own.clone()
-        for change, weight in AWAY_FROM:
-            by += 0.5 * weight * (own - velocity_of(pipe, x, t, encode(change(ROUND, 3)), options.guidance))
+        for change, weight, _ in AWAY_FROM:
+            away = own - velocity_of(pipe, x, t, encode(change(ROUND, 3)), options.guidance)
+            most = max(token.norm() for token in away[0])
+            for place, token in enumerate(away[0]):
+                by[0, place] += 0.5 * weight * token.norm() / most * token
         by_hand = generator._decode(x - by, options.size)
     [drawn] = draw(generator, ROUND, seeds=(3,), steps=1, contrast=0.5)
     distance = np.abs(np.asarray(drawn.image, float) - np.asarray(by_hand, float)).max()
@@ -77,12 +81,18 @@ def test_a_led_step_adds_the_weighted_differences_of_the_velocities(generator):
     assert not same(draw(generator, ROUND, seeds=(3,), steps=1)[0], drawn)
 
 
-def test_steps_below_the_level_are_not_led(generator):
+def test_captions_that_are_answered_alike_lead_nowhere():
+    lead = Lead("lopsided", torch.tensor([0]), prompt_of(ROUND), 4.0, 0.0)
+    assert torch.equal(lead.added(torch.zeros(1, 4, 2)), torch.zeros(1, 4, 2))
+
+
+def test_colours_are_led_at_high_noise_levels_alone_and_asymmetry_at_all(generator):
     source = (draw(generator, ROUND)[0].image, draw(generator, ROUND)[0].provenance)
     low = dict(source=source, steps=4, strength=0.25)
     sigmas = flux_schedule(generator.pipe.scheduler, 4, 16).sigmas.tolist()
-    assert sigmas[3] < LED_ABOVE < sigmas[0]
-    assert same(draw(generator, ROUND, contrast=1.0, **low)[0], draw(generator, ROUND, **low)[0])
+    assert sigmas[3] < max(above for *_, above in AWAY_FROM) < sigmas[0]
+    assert same(draw(generator, LOPSIDED, contrast=1.0, **low)[0], draw(generator, LOPSIDED, **low)[0])
+    assert not same(draw(generator, ROUND, contrast=1.0, **low)[0], draw(generator, ROUND, **low)[0])
 
 
 def test_an_image_is_the_same_alone_and_beside_others_of_other_captions(generator):
@@ -127,11 +137,6 @@ def test_recipes_of_before_it_was_there_mean_none(generator):
     recipe = draw(generator, ROUND, steps=1)[0].provenance
     old = recipe.to_json().replace(',"contrast":0.0', "")
     assert "contrast" not in old and Provenance.from_json(old) == recipe
-
-
-def test_the_embedded_model_is_led_and_flux_is_not():
-    assert SamplingOptions.defaults(MODELS["nano"]).contrast == 1
-    assert {SamplingOptions.defaults(MODELS[name]).contrast for name in ("flux1-dev", "flux1-schnell")} == {0}
 
 
 @pytest.mark.parametrize("contrast", [-0.1, 2.01, float("nan"), "1", None, True])

@@ -43,7 +43,7 @@ def values(attributes=NEVUS, text=None, agreed=None, count=1, seed=0, source=Non
         "packed",
         0.0,
         NANO.eta,
-        NANO.contrast,
+        0.0,
     ]
     return [*fields.to_values(attributes), text, 0, agreed or fields.agreed(caption(NEVUS), NEVUS), *settings, source]
 

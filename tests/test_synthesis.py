@@ -181,8 +181,9 @@ def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(ti
         writer = csv.DictWriter(stream, old)
         writer.writeheader()
         writer.writerow(old)
-    renewing = replace(tiny_generator.spec, eta=1.3, contrast=1.0)
-    [again] = ordering.of_plan(tmp_path / "old.csv", None, SamplingOptions.defaults(renewing), renewing)
+    renewing = replace(tiny_generator.spec, eta=1.3)
+    now = SamplingOptions.defaults(renewing, contrast=1.0)
+    [again] = ordering.of_plan(tmp_path / "old.csv", None, now, renewing)
     assert again.options == orders[0].options
 
 

@@ -32,7 +32,6 @@ def spec(folder: Path) -> ModelSpec:
         size=SIZE,
         steps=4,
         eta=0.0,
-        contrast=0.0,
         lora=LoraSpec("tiny-lora", "Tiny LoRA", str(folder / "lora"), "Apache-2.0"),
         previews=str(folder / "previews.safetensors"),
     )

@@ -93,7 +93,7 @@ def _generate(context: Context):
         size: int | None = None,
         first_block_cache: float = 0.0,
         eta: float | None = None,
-        contrast: float | None = None,
+        contrast: float = 0.0,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -120,7 +120,7 @@ def _generate(context: Context):
             size: side of the image in px, one of the model's sizes.
             first_block_cache: 0 (off) to 0.5; faster, slightly different images.
             eta: how much noise steps renew, 0 (none) to 1.5; the model's default if not given.
-            contrast: how far to lead away from other lesions, 0 (off) to 2; the model's default if not given.
+            contrast: how far to lead away from other asymmetry, border and colours, 0 (off) to 2.
 
         Returns:
             PNG files, each with its full recipe in its metadata.

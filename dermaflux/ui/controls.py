@@ -98,7 +98,6 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
         "eta": dict(value=spec.eta),
-        "contrast": dict(value=spec.contrast),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
             info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
@@ -192,9 +191,9 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     made["contrast"] = gr.Slider(
         0,
         MAX_CONTRAST,
+        SamplingOptions.contrast,
         step=0.1,
         label="Contrast",
-        info="How far to lead away from lesions of other asymmetry and colours than asked for; 0 is off and faster",
-        **own["contrast"],
+        info="How far to lead away from other asymmetry, border and colours than asked for; 0 is off, and faster",
     )
     return made

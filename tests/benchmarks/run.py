@@ -132,10 +132,20 @@ def drawing(generator: Generator) -> list[Row]:
     ]
 
 
-def each(generator: Generator, seeds: Iterable[int]) -> list[Sample]:
+def each(generator: Generator, seeds: Iterable[int], **changes) -> list[Sample]:
     """An image of another lesion for each of `seeds`, as bulk synthesis draws them."""
-    options, lesions = SamplingOptions.defaults(generator.spec, seeds=tuple(seeds)), [plausible(i) for i in seeds]
+    options = SamplingOptions.defaults(generator.spec, seeds=tuple(seeds), **changes)
+    lesions = [plausible(i) for i in seeds]
     return list(generator.sample_each([caption(lesion) for lesion in lesions], options, lesions))
+
+
+def leading(generator: Generator) -> Row:
+    """A contrast of 1 beside none: time in bulk."""
+    led, plain = (
+        lambda i, contrast=one: each(generator, range(i, i + MAX_IMAGES), contrast=contrast) for one in (1, 0)
+    )
+    led(0)
+    return Row("Contrast 1 / without, 8 captions at once", alternated(led, plain, BATCH_REPEATS), None, "x")
 
 
 def narrowing(generator: Generator) -> list[Row]:
@@ -265,6 +275,7 @@ def main() -> None:
         start,
         *drawing(generator),
         *shortening(generator),
+        leading(generator),
         *narrowing(generator),
         *exchanging(slot),
         judging(Classifier.load("nano"), drawn.image),
