@@ -158,9 +158,8 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
-    given = replace(
-        options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2, eta=0.5, contrast=0.5
-    )
+    more = dict(negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2, eta=0.5, contrast=0.5)
+    given = replace(options, **more)
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)
@@ -181,9 +180,8 @@ def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(ti
         writer = csv.DictWriter(stream, old)
         writer.writeheader()
         writer.writerow(old)
-    renewing = replace(tiny_generator.spec, eta=1.3)
-    now = SamplingOptions.defaults(renewing, contrast=1.0)
-    [again] = ordering.of_plan(tmp_path / "old.csv", None, now, renewing)
+    now = SamplingOptions.defaults(tiny_generator.spec, eta=1.3, contrast=1.0)
+    [again] = ordering.of_plan(tmp_path / "old.csv", None, now, tiny_generator.spec)
     assert again.options == orders[0].options
 
 
