@@ -79,7 +79,10 @@ def with_lent_card(sample, share: float = 1.0):
 def card_seconds(share: float, text: str, options: SamplingOptions, **_) -> int:
     """For how long to ask for a card, generously: a visitor pays for what is used, but is refused what is asked for if
     it is more than what is left of the day's quota. share: see `with_lent_card`."""
-    passes = len(options.seeds) * options.steps * (2 if options.true_cfg > 1 else 1)
+    from dermaflux.contrast import AWAY_FROM
+
+    ways = 1 + (options.true_cfg > 1) + (len(AWAY_FROM) if options.contrast else 0)
+    passes = len(options.seeds) * options.steps * ways
     return round(15 + passes * max(0.02, 0.4 * share * max(1, (options.size / 512) ** 2)))
 
 

@@ -48,7 +48,7 @@ def test_a_card_is_asked_for_by_steps_count_and_size():
     assert seconds(steps=40) > seconds()
     assert seconds(seeds=(1, 2)) > seconds()
     assert seconds(size=1024) > seconds()
-    assert seconds(true_cfg=2.0) > seconds()
+    assert seconds() < seconds(true_cfg=2.0) < seconds(contrast=0.5) < seconds(true_cfg=2.0, contrast=0.5)
     assert seconds(share=0.001, seeds=tuple(range(8))) < 20, "a small model must not use up a visitor's day"
 
 
