@@ -28,7 +28,7 @@ def pixels() -> torch.Tensor:
 def teacher() -> Taef2:
     """A teacher of random weights."""
     torch.manual_seed(0)
-    return Taef2().requires_grad_(False).eval().to(torch.bfloat16)
+    return Taef2().frozen()
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_pieces_in_turn_are_the_whole_student_and_the_whole_teacher(pixels, 
     model, x = AutoencoderTiny(**CONFIG).eval(), pixels[:2] / 127.5 - 1
     parts = pieces(model, teacher)
     assert sum(len(list(piece.student.parameters())) for piece in parts) == len(list(model.parameters()))
-    here, there = x / 2 + 0.5, (x / 2 + 0.5).to(torch.bfloat16)
+    here, there = x / 2 + 0.5, teacher.taken(x / 2 + 0.5)
     for piece in parts:
         here, there = piece.student(here), piece.known(there)
         if piece.name == "encoder 16":
@@ -60,7 +60,7 @@ def test_a_window_of_what_a_piece_takes_yields_the_window_that_it_gives(pixels, 
     parts = pieces(AutoencoderTiny(**CONFIG), teacher)
     for piece, (given, wanted) in zip(parts, lessons(parts, teacher, [pixels[:2] / 127.5 - 1]), strict=True):
         assert piece.whole or wanted.shape[-1] == SIDE
-        again, wanted = piece.inside(piece.known(given.to(torch.bfloat16)).float()), piece.inside(wanted.float())
+        again, wanted = piece.inside(piece.known(teacher.taken(given)).float()), piece.inside(wanted.float())
         assert (again - wanted).abs().mean() < 0.02 * wanted.abs().mean() + 1e-3, piece.name
 
 

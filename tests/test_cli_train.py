@@ -83,7 +83,7 @@ def test_a_base_goes_on_from_a_transformer_of_its_own_objective(objective, sente
 
 
 def test_text_encoders_trained_for_longer_follow_the_rate_of_a_run_of_that_length(tmp_path):
-    options = text.TextOptions(steps=4, batch=4)
+    options = text.TextOptions(steps=4, batch=4, captions=60)
     text.main(tmp_path, options)
     text.main(tmp_path, replace(options, steps=8))
     state = torch.load(tmp_path / "checkpoint" / "scheduler.bin", weights_only=True)

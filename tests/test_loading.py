@@ -176,17 +176,17 @@ def test_running_out_of_the_cards_memory_offers_a_smaller_way_and_leaves_the_mod
     """In the second step of a run, of a model as large as FLUX.1 on a card of 48 GB."""
     generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
     before = draw(generator)
-    computed, emptied, transform = [], [], generator._transform
+    computed, emptied, velocity = [], [], generator._velocity
 
     def full(x, *more):
-        step = transform(x, *more) + 0
+        step = velocity(x, *more) + 0
         computed.append(weakref.ref(step))
         if len(computed) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(generator, "_transform", full)
+        patch.setattr(generator, "_velocity", full)
         patch.setattr(generator, "plan", loading.memory.plan(FLUX, loading.memory.Free(48, 64)))
         patch.setattr(generator, "spec", replace(generator.spec, weights=FLUX.weights))
         patch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(not any(one() is not None for one in computed)))

@@ -30,9 +30,9 @@ class Trap:
 
 
 def test_numbers_that_overflow_are_said_and_the_next_image_is_right(tiny_generator, monkeypatch):
-    before, transform = draw(tiny_generator), Generator._transform
+    before, velocity = draw(tiny_generator), Generator._velocity
     with monkeypatch.context() as patch:
-        patch.setattr(Generator, "_transform", lambda *given: transform(*given) * float("nan"))
+        patch.setattr(Generator, "_velocity", lambda *given: velocity(*given) * float("nan"))
         with pytest.raises(ModelUnavailable, match=r"overflowed\. Lower the guidance or the LoRA strength"):
             draw(tiny_generator)
     assert (draw(tiny_generator) == before).all()

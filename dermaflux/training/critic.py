@@ -22,11 +22,12 @@ class Critic(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(_head() for _ in STAGES)
         self.register_buffer("scale", torch.zeros(len(STAGES), WIDTH))
+        self._taken = teacher.taken
         self._stages = [teacher.encoder[first:last] for first, last in STAGES]  # not parameters of the critic
 
     def features(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Of images (N, 3, H, W) in [-1, 1], each (N, 64, h, w) at about unit mean square."""
-        h, found = (x / 2 + 0.5).to(torch.bfloat16, memory_format=torch.channels_last), []
+        h, found = self._taken(x / 2 + 0.5), []
         for stage in self._stages:
             h = stage(h)
             found.append(h.float())

@@ -28,7 +28,17 @@ from dermaflux.files import alone_at, write_atomically
 MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
 """How the names of options end that may differ when a run goes on."""
-COUNTS = ("steps", "batch", "accumulate", "save_every", "log_every", "check_every", "views", "most_guidance")
+COUNTS = (
+    "steps",
+    "batch",
+    "accumulate",
+    "captions",
+    "save_every",
+    "log_every",
+    "check_every",
+    "views",
+    "most_guidance",
+)
 NATURALS = (
     "learning_rate",
     "weight_decay",

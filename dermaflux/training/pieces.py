@@ -81,7 +81,7 @@ def lessons(learned: list[Piece], teacher: Taef2, views: Iterable[torch.Tensor])
     """What each piece shall take and give, of all `views`, batches of images (B, 3, H, W) in [-1, 1]."""
     found: list[list] = [[] for _ in learned]
     for x in views:
-        h = (x / 2 + 0.5).to(torch.bfloat16, memory_format=torch.channels_last)
+        h = teacher.taken(x / 2 + 0.5)
         for piece, parts in zip(learned, found, strict=True):
             given, h = h, piece.known(h)
             parts.append(piece.windows(given, h))

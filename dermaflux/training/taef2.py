@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dermaflux.errors import InputError
+from dermaflux.training.precision import dtype
 
 WIDTH, LATENTS, GROUPS = 64, 32, 4
 BOUND = 3.0
 
 
 class Taef2(nn.Module):
-    """Frozen encoder and decoder, in bfloat16."""
+    """Frozen encoder and decoder, at the precision of the machine."""
 
     def __init__(self):
         super().__init__()
@@ -36,19 +37,27 @@ class Taef2(nn.Module):
             teacher.load_state_dict(load_file(path))
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"{path} does not hold TAEF2's encoder and decoder.") from error
-        return teacher.requires_grad_(False).eval().to(torch.bfloat16, memory_format=torch.channels_last)
+        return teacher.frozen()
+
+    def frozen(self) -> "Taef2":
+        """Itself, ready to teach."""
+        return self.requires_grad_(False).eval().to(dtype(), memory_format=torch.channels_last)
+
+    def taken(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` (N, C, H, W) as its layers take it."""
+        return x.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Images (N, 3, H, W) in [-1, 1] to latents (N, 32, H / 16, W / 16), float32."""
         small = F.avg_pool2d(x, 2) / 2 + 0.5
-        return self.encoder(small.to(torch.bfloat16, memory_format=torch.channels_last)).float()
+        return self.encoder(self.taken(small)).float()
 
     @torch.no_grad()
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Latents (N, 32, h, w) to images (N, 3, 8 h, 8 w) about in [-1, 1], float32."""
         bounded = BOUND * torch.tanh(z / BOUND)
-        return self.decoder(bounded.to(torch.bfloat16, memory_format=torch.channels_last)).float() * 2 - 1
+        return self.decoder(self.taken(bounded)).float() * 2 - 1
 
 
 class _Block(nn.Module):

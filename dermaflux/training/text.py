@@ -28,6 +28,7 @@ from dermaflux import lesion
 from dermaflux.caption import caption
 from dermaflux.lesion import LesionAttributes
 from dermaflux.training.loop import checked, fit, settings, update
+from dermaflux.training.precision import precision
 
 WIDTH = 128
 CLIP_LENGTH, T5_LENGTH = 112, 32
@@ -53,12 +54,13 @@ MULTIPLE = {
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How the text encoders are trained."""
+    """How the text encoders are trained. captions: of how many random ones the tokenizers learn their pieces."""
 
     steps: int = 1500
     batch: int = 96
     learning_rate: float = 1e-3
     seed: int = 0
+    captions: int = 8_000
 
     def __post_init__(self):
         checked(self)
@@ -159,7 +161,7 @@ def reading_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def main(out: Path, options: TextOptions) -> None:
     """Train tokenizers and encoders; writes the four folders of a FluxPipeline to `out`."""
     rng = random.Random(options.seed)
-    clip_tokenizer, t5_tokenizer = make_tokenizers([random_caption(rng)[0] for _ in range(8_000)])
+    clip_tokenizer, t5_tokenizer = make_tokenizers([random_caption(rng)[0] for _ in range(options.captions)])
     torch.manual_seed(options.seed)
     reader = Reader(
         CLIPTextModel(
@@ -189,7 +191,7 @@ def main(out: Path, options: TextOptions) -> None:
             )
         ),
     )
-    accelerator = Accelerator(mixed_precision="bf16")
+    accelerator = Accelerator(mixed_precision=precision())
     optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.steps * 3 // 10, options.steps)
     reader, optimizer, schedule = accelerator.prepare(reader, optimizer, schedule)
