@@ -82,7 +82,7 @@ def card_seconds(share: float, text: str, options: SamplingOptions, **_) -> int:
     from dermaflux.contrast import AWAY_FROM
 
     ways = 1 + (options.true_cfg > 1) + (len(AWAY_FROM) if options.contrast else 0)
-    passes = len(options.seeds) * options.steps * ways
+    passes = len(options.seeds) * options.candidates * options.steps * ways
     return round(15 + passes * max(0.02, 0.4 * share * max(1, (options.size / 512) ** 2)))
 
 

@@ -55,14 +55,15 @@ def concordance(
     count: Annotated[int | None, typer.Option(min=20, help="default: 500")] = None,
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
     contrast: Annotated[float | None, typer.Option(help="0-2")] = None,
+    candidates: Annotated[int | None, typer.Option(help="1-16")] = None,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
 
-    changes = dict(lora_strength=lora_strength, contrast=contrast)
+    changes = dict(lora_strength=lora_strength, contrast=contrast, candidates=candidates)
     if drawn is not None:
         if any(given is not None for given in (count, *changes.values())):
-            named = "--count, --lora-strength and --contrast"
+            named = "--count, --lora-strength, --contrast and --candidates"
             raise InputError(f"{named} are for what is drawn now; DIR is measured as it is.")
         wanted, images = concordance.drawn_folder(drawn)
     else:

@@ -62,6 +62,9 @@ def generate(
     contrast: Annotated[
         float, typer.Option(help="0 (off) to 2: how far to lead away from other asymmetry, border and colours")
     ] = 0.0,
+    candidates: Annotated[
+        int | None, typer.Option(help="1-16: of so many draws at most, keep the nearest to what is asked for")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
@@ -135,8 +138,10 @@ def generate(
     if agree is None and not lesions_only:
         needed(context, "--agree or --lesions-only", "classifier")
     spec = find_model(model, lora)
-    settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength)
-    settings |= dict(size=size, noise=noise, first_block_cache=first_block_cache, eta=eta, contrast=contrast)
+    settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength, size=size)
+    settings |= dict(
+        noise=noise, first_block_cache=first_block_cache, eta=eta, contrast=contrast, candidates=candidates
+    )
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)
     if plan is not None:

@@ -7,13 +7,13 @@ that each step yields. An image has the same pixels alone or beside others, unle
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from dermaflux import __version__, latents, lora, previews
+from dermaflux import __version__, candidates, latents, lora, previews
 from dermaflux.conditioning import Prompt, joined, row_by_row, velocity_of
 from dermaflux.contrast import Lead, leading, leads
 from dermaflux.errors import ModelUnavailable, first_line
@@ -23,34 +23,10 @@ from dermaflux.loading import COMPILING, Loaded, let_go, load, not_compiled, out
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.provenance import SHARED, Provenance
+from dermaflux.samples import Preview, Sample
 from dermaflux.schedule import flux_schedule, renewed
 
 CACHED_PROMPTS = 64
-
-
-@dataclass(frozen=True)
-class Preview:
-    """The estimate of the clean images after a step.
-
-    step: 1 to steps. seconds_left: estimate for the run. first, count: which of its images these are.
-    """
-
-    step: int
-    steps: int
-    seconds_left: float
-    first: int
-    count: int
-    images: tuple[Image.Image, ...]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A finished image: its index in the run, its pixels, its recipe."""
-
-    index: int
-    image: Image.Image
-    provenance: Provenance
-
 
 Source = tuple[Image.Image, Provenance]
 
@@ -135,9 +111,9 @@ class Generator:
     ) -> Iterator[Preview | Sample]:
         """Draw one image for each seed of `options` from the caption `text`, yielding a Preview after every step.
 
-        attributes: what was asked for, kept in the recipe. source: an image and its recipe to vary by
-        `options.strength`. Closing the iterator ends the run within one step; samples already yielded stay good.
-        Raises ModelUnavailable if memory runs out or the image is not a number.
+        attributes: what was asked for, kept in the recipe, and what candidates are chosen by. source: an image and its
+        recipe to vary by `options.strength`. Closing the iterator ends the run within one step; samples already yielded
+        stay good. Raises ModelUnavailable if memory runs out or the image is not a number.
         """
         count = len(options.seeds)
         yield from self._guarded((text,) * count, options, (attributes or LesionAttributes(),) * count, source)
@@ -151,11 +127,14 @@ class Generator:
         """
         return self._guarded(texts, options, attributes, previewed=False)
 
-    def _guarded(self, *asked, previewed: bool = True) -> Iterator[Preview | Sample]:
+    def _guarded(
+        self, texts, options, attributes, source=None, *, previewed: bool = True
+    ) -> Iterator[Preview | Sample]:
+        run = lambda rows, number: self._run(texts, options, attributes, source, rows, number, previewed)
         with self._busy:
             self._runs += 1
         try:
-            yield from self._run(*asked, previewed=previewed)
+            yield from candidates.nearest(run, attributes, options.candidates)
         except torch.OutOfMemoryError as error:
             let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
@@ -180,9 +159,13 @@ class Generator:
                 if isinstance(item, Sample):
                     source = (item.image, provenance.source)
         options = SamplingOptions.defaults(self.spec, **vars(provenance.options()))
-        yield from self.sample(provenance.caption, options, attributes=provenance.attributes, source=source)
+        for item in self.sample(provenance.caption, options, attributes=provenance.attributes, source=source):
+            if isinstance(item, Sample):  # by its own seed, and not chosen anew
+                item = replace(item, provenance=replace(item.provenance, candidates=provenance.candidates))
+            yield item
 
-    def _run(self, texts, options, attributes, source=None, *, previewed) -> Iterator[Preview | Sample]:
+    def _run(self, texts, options, attributes, source, rows, candidate, previewed) -> Iterator[Preview | Sample]:
+        """Draw that candidate of the images in `rows`."""
         encode = lambda text: self._encode(text, options.lora_strength)
         negative = encode(options.negative) if options.true_cfg > 1 else None
         shared = {name: getattr(options, name) for name in SHARED} | dict(
@@ -192,14 +175,17 @@ class Generator:
             lora_hash=self.adapter.hash,
             version=__version__,
             arithmetic=self.arithmetic,
+            candidates=options.candidates,
             strength=options.strength if source else None,
             source=source[1] if source else None,
         )
         batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on other images
-        for first in range(0, len(options.seeds), batch):
-            seeds = options.seeds[first : first + batch]
-            prompt = joined([encode(text) for text in texts[first : first + batch]])
-            led = leads(texts[first : first + batch], seeds, options.contrast, encode)
+        for first in range(0, len(rows), batch):
+            here = tuple(rows[first : first + batch])
+            seeds = [candidates.seed_of(options.seeds[row], candidate) for row in here]
+            captions = [texts[row] for row in here]
+            prompt = joined([encode(text) for text in captions])
+            led = leads(captions, seeds, options.contrast, encode)
             cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
             noise = latents.Noise(self.pipe, seeds, options, self._device)
             x = noise.draw()  # (B, T, D)
@@ -219,13 +205,14 @@ class Generator:
                     x = scheduler.step(velocity, t, x, return_dict=False)[0]
                 if not previewed:
                     continue
-                runs_left = (len(options.seeds) - first - 1) // batch
-                each = (time.perf_counter() - started) / sum(passes[: i + 1])
-                seconds = each * (sum(passes[i + 1 :]) + runs_left * sum(passes))
-                yield Preview(i + 1, len(passes), seconds, first, len(seeds), self._previews(clean, options.size))
-            for i, seed in enumerate(seeds):
-                recipe = Provenance(texts[first + i], attributes[first + i], seed, **shared)
-                yield Sample(first + i, self._decode(x[i : i + 1], options.size), recipe)
+                each = (time.perf_counter() - started) / sum(passes[: i + 1]) / len(here)
+                later = len(rows) - first - len(here) + len(rows) * (options.candidates - candidate - 1)
+                seconds = each * (sum(passes[i + 1 :]) * len(here) + later * sum(passes))
+                shown = self._previews(clean, options.size)
+                yield Preview(i + 1, len(passes), seconds, here, shown, candidate + 1, options.candidates)
+            for i, row in enumerate(here):
+                recipe = Provenance(texts[row], attributes[row], seeds[i], **shared)
+                yield Sample(row, self._decode(x[i : i + 1], options.size), recipe)
 
     @torch.inference_mode()
     def _encode(self, text: str, strength: float):

@@ -1,5 +1,7 @@
 """Where drawing starts: the noise of a seed, alone or mixed with an image, in the packed shape (B, T, D) of FLUX.1."""
 
+from collections.abc import Sequence
+
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 from diffusers.pipelines.flux.pipeline_flux_img2img import retrieve_latents
@@ -15,7 +17,7 @@ class Noise:
     bits by the generator of the card, whose numbers are others.
     """
 
-    def __init__(self, pipe: FluxPipeline, seeds: tuple[int, ...], options: SamplingOptions, device: torch.device):
+    def __init__(self, pipe: FluxPipeline, seeds: Sequence[int], options: SamplingOptions, device: torch.device):
         side = options.size // (pipe.vae_scale_factor * 2)
         self._shape = (1, side**2, pipe.transformer.config.in_channels)
         self._to = dict(device=device, dtype=pipe.transformer.dtype)

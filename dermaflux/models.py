@@ -13,7 +13,7 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
 MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
-MAX_ETA, MAX_CONTRAST = 1.5, 2.0
+MAX_ETA, MAX_CONTRAST, MAX_CANDIDATES = 1.5, 2.0, 16
 MAX_NAME = 300
 
 
@@ -44,8 +44,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known; eta: as in
-    SamplingOptions.
+    whether its owner grants access one by one; documented: whether what it was trained on is known; eta,
+    candidates: as in SamplingOptions.
     """
 
     name: str
@@ -69,6 +69,7 @@ class ModelSpec:
     gated: bool = False
     documented: bool = True
     eta: float = 0.0
+    candidates: int = 1
 
 
 NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
@@ -93,6 +94,7 @@ MODELS: Mapping[str, ModelSpec] = {
             steps=20,
             guidance=1.5,
             eta=1.3,
+            candidates=6,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
@@ -230,7 +232,8 @@ class SamplingOptions:
     does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
     a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
     much noise each step renews, see `schedule.ancestral`. contrast: 0-2, how far to lead away from captions of other
-    lesions, see `contrast`. Raises InputError for a value out of range.
+    lesions, see `contrast`. candidates: 1-16, how often to draw an image at most, to keep what is nearest to what was
+    asked for, see `candidates`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -245,6 +248,7 @@ class SamplingOptions:
     first_block_cache: float = 0.0
     eta: float = 0.0
     contrast: float = 0.0
+    candidates: int = 1
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
@@ -260,13 +264,14 @@ class SamplingOptions:
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
         _real("Contrast", self.contrast, 0, MAX_CONTRAST)
+        _whole("The number of candidates", self.candidates, 1, MAX_CANDIDATES)
         if self.noise not in NOISES:
             raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta)
+        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta, candidates=spec.candidates)
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)

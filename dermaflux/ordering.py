@@ -21,7 +21,7 @@ REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "contrast": float}
+_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "contrast": float, "candidates": int}
 _ADDED = "eta", "contrast"
 """Settings that manifests of earlier versions lack, as these drew without."""
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
@@ -97,10 +97,10 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
-    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, contrast; an empty cell
-    leaves a thing to the caption or `options`. Other columns of a manifest are ignored, so that the manifest of a
-    folder draws the folder again, but for rows that are marked as left out; that it names another model than `spec` is
-    remarked on. Raises DataError.
+    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, contrast, candidates; an
+    empty cell leaves a thing to the caption or `options`. Other columns of a manifest are ignored, so that the manifest
+    of a folder draws the folder again, but for rows that are marked as left out; that it names another model than
+    `spec` is remarked on. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -154,6 +154,8 @@ def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options:
         lacking = [name for name in _ADDED if name not in row] if row.get("version") else []
         changes = {name: getattr(Provenance, name) for name in lacking}
         changes |= {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
+        if row.get("version"):
+            changes["candidates"] = 1  # a manifest names the seed of the one that was chosen
         if row.get("seed"):
             changes["seeds"] = (_value("seed", row["seed"], int),)
         if not text and not given:

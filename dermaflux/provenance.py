@@ -12,7 +12,7 @@ import unicodedata
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 from xml.sax.saxutils import escape
@@ -47,7 +47,7 @@ class Provenance:
     first_block_cache: the threshold up to which steps were shortened. eta: how much noise they renewed. contrast: how
     far they led away from other lesions. All three are 0 where they were not used, as in earlier versions. arithmetic:
     how exact the weights were and where it was drawn, such as `bf16 on cuda, compiled`; empty where an earlier version
-    drew it.
+    drew it. candidates: of at most so many seeds this one was chosen, as nearest to what was asked for.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
@@ -72,6 +72,7 @@ class Provenance:
     arithmetic: str = ""
     eta: float = 0.0
     contrast: float = 0.0
+    candidates: int = 1
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -89,7 +90,7 @@ class Provenance:
             raise InputError("The recipe's source is not a recipe.")
         for name in _REALS if self.strength is None else (*_REALS, "strength"):
             object.__setattr__(self, name, _real(name, getattr(self, name)))
-        self.options()
+        replace(self.options(), candidates=self.candidates)  # neither out of range
         sources, source = 0, self.source
         while source is not None:
             sources, source = sources + 1, source.source
@@ -198,6 +199,7 @@ def parameters(provenance: Provenance) -> str:
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
+    rare |= {"Chosen of": recipe.candidates if recipe.candidates > 1 else 0}
     settings |= {name: value for name, value in rare.items() if value}
     if recipe.arithmetic:
         settings["Arithmetic"] = recipe.arithmetic.replace(",", "")

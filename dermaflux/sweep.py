@@ -218,7 +218,7 @@ def plan(base: Base, x: str, x_values: str | Sequence, y: str | None = None, y_v
             f"{len(columns)} × {len(rows)} values make {len(columns) * len(rows)} images; a sweep draws at most "
             f"{MAX_CELLS}. Choose fewer values."
         )
-    start = replace(base, options=replace(base.options, seeds=base.options.seeds[:1]))
+    start = replace(base, options=replace(base.options, seeds=base.options.seeds[:1], candidates=1))
     cells = []
     for row, below in enumerate(rows):
         line = _put(start, down, below) if down else start
@@ -280,7 +280,7 @@ def run(generator: "Generator", plan: Plan) -> Iterator[Progress | Drawn]:
         options = replace(cell.options, seeds=seeds)
         for item in generator.sample(cell.text, options, attributes=cell.attributes, source=source):
             if isinstance(item, Preview):
-                done = before + cell.options.steps * (item.first + item.count * item.step / item.steps)
+                done = before + cell.options.steps * (item.indices[0] + len(item.indices) * item.step / item.steps)
                 left = (time.perf_counter() - started) * (total / done - 1)
                 yield Progress(finished, len(plan.cells), done / total, left)
             else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dermaflux.candidates import seed_of
 from dermaflux.data import manifest
 from dermaflux.errors import DermaFluxError, InputError
 from dermaflux.files import MANIFEST, REJECTED, write_atomically
@@ -138,9 +139,9 @@ class _Folder:
                     open_untrusted(place / order.file)
                 except InputError:
                     continue
-                drawn = (recipe.caption, recipe.attributes, recipe.options(), recipe.model_hash, recipe.lora_hash or "")
-                ordered = (order.caption, order.attributes, order.options, generator.model_hash, generator.adapter.hash)
-                if drawn != ordered or recipe.source is not None:
+                drawn = (recipe.caption, recipe.attributes, recipe.model_hash, recipe.lora_hash or "")
+                ordered = (order.caption, order.attributes, generator.model_hash, generator.adapter.hash)
+                if drawn != ordered or not _drawn_by(recipe, order.options) or recipe.source is not None:
                     raise foreign
                 if recipe.arithmetic != generator.arithmetic:
                     ways = f"{recipe.arithmetic or 'an earlier version'}, now {generator.arithmetic}"
@@ -211,6 +212,13 @@ class _Folder:
                 more = [name for row in noted.values() for name in row if name not in (*columns, None)]
                 marked = [{name: noted.get(row["file"], {}).get(name) for name in more} | row for row in marked]
                 manifest.write(place / MANIFEST, marked, dict.fromkeys((*columns, *more)))
+
+
+def _drawn_by(recipe: Provenance, options: SamplingOptions) -> bool:
+    """Whether the image of `recipe` is a candidate for the one seed of `options`."""
+    chosen = replace(recipe.options(), seeds=options.seeds, candidates=recipe.candidates)
+    seeds = (seed_of(options.seeds[0], number) for number in range(options.candidates))
+    return chosen == options and recipe.seed in seeds
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

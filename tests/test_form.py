@@ -27,24 +27,10 @@ def recipe(attributes: LesionAttributes = MELANOMA, **given) -> Provenance:
     return Provenance(caption=caption(attributes, 5), attributes=attributes, **(values | given))
 
 
-def values(attributes=NEVUS, text=None, agreed=None, count=1, seed=0, source=None) -> list:
+def values(attributes=NEVUS, text=None, agreed=None, source=None, **changes) -> list:
     text = caption(NEVUS) if text is None else text
-    settings = [
-        count,
-        seed,
-        False,
-        4,
-        NANO.guidance,
-        "",
-        1.0,
-        1.0,
-        NANO.size,
-        0.6,
-        "packed",
-        0.0,
-        NANO.eta,
-        0.0,
-    ]
+    given = vars(SamplingOptions.defaults(NANO, steps=4)) | dict(count=1, seed=0, randomise=False) | changes
+    settings = [given[name] for name in fields.SETTINGS]
     return [*fields.to_values(attributes), text, 0, agreed or fields.agreed(caption(NEVUS), NEVUS), *settings, source]
 
 
@@ -99,6 +85,12 @@ def test_label_and_diagnosis_are_made_to_agree_and_said_so(changed, expected, la
     assert asked.text == text
 
 
+def test_candidates_are_drawn_of_new_seeds_and_not_of_one_that_is_asked_for():
+    assert fields.request(NANO, values(randomise=True)).options.candidates == NANO.candidates > 1
+    assert fields.request(NANO, values(randomise=True, candidates=3)).options.candidates == 3
+    assert fields.request(NANO, values(seed=7, randomise=False)).options.candidates == 1
+
+
 def test_an_edited_caption_flows_into_the_controls_and_says_what_it_could_not_read():
     text = "This malignant lesion is asymmetric in both axes. It has a halo of <b>glitter</b>."
     *controls, noted, _, note = follow_caption(text, fields.agreed(caption(NEVUS), NEVUS))
@@ -113,7 +105,8 @@ def test_a_caption_that_the_form_wrote_changes_nothing():
 
 @pytest.mark.parametrize("source", [None, recipe(NEVUS, seed=3)])
 def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
-    given = recipe(strength=0.35 if source else None, source=source, first_block_cache=0.12, eta=0.35, contrast=0.6)
+    more = dict(first_block_cache=0.12, eta=0.35, contrast=0.6, candidates=4)
+    given = recipe(strength=0.35 if source else None, source=source, **more)
     text_at = LATER
     answers = restored(LOADED, given)
     controls, (text, noted, wording) = answers[:LATER], answers[text_at : text_at + 3]
@@ -168,7 +161,7 @@ def test_what_is_no_whole_number_is_named_whatever_its_size(value, said):
 
 def test_the_options_of_the_form_are_those_of_the_model():
     assert fields.request(NANO, values(count=2, seed=5)).options == SamplingOptions.defaults(
-        NANO, seeds=(5, 6), steps=4
+        NANO, seeds=(5, 6), steps=4, candidates=1
     )
 
 

@@ -125,8 +125,8 @@ def test_a_batch_equals_its_images_one_by_one(tiny_generator):
 def test_a_run_longer_than_a_batch_is_drawn_in_batches(tiny_folder, base):
     narrow = Generator.from_spec(replace(base.spec, batch=2), "cpu")
     items = list(narrow.sample(TEXT, options(narrow, seeds=(1, 2, 3))))
-    previews = [(item.first, len(item.images)) for item in items if isinstance(item, Preview)]
-    assert previews == [(0, 2)] * 4 + [(2, 1)] * 4
+    previews = [item.indices for item in items if isinstance(item, Preview)]
+    assert previews == [(0, 1)] * 4 + [(2,)] * 4
     finished = [item for item in items if isinstance(item, Sample)]
     assert [(item.index, item.provenance.seed) for item in finished] == [(0, 1), (1, 2), (2, 3)]
     assert difference(np.stack([pixels(item.image) for item in finished]), draw(base, seeds=(1, 2, 3))) == 0

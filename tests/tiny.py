@@ -22,7 +22,8 @@ LATENT_CHANNELS = 16
 
 
 def spec(folder: Path) -> ModelSpec:
-    """The embedded model's spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone."""
+    """The embedded spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone, and its
+    first candidate is kept."""
     return replace(
         MODELS["nano"],
         name="tiny",
@@ -32,6 +33,7 @@ def spec(folder: Path) -> ModelSpec:
         size=SIZE,
         steps=4,
         eta=0.0,
+        candidates=1,
         lora=LoraSpec("tiny-lora", "Tiny LoRA", str(folder / "lora"), "Apache-2.0"),
         previews=str(folder / "previews.safetensors"),
     )

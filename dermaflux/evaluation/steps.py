@@ -25,7 +25,7 @@ def compare(
     """
     found = {}
     for k in steps:
-        options = SamplingOptions.defaults(generator.spec, steps=k)
+        options = SamplingOptions.defaults(generator.spec, steps=k, candidates=1)
         orders = ordering.like_manifest(like, LABELS, LesionAttributes(), count, options)
         for outcome in synthesis.synthesise(generator, orders, out / f"steps-{k}"):
             if outcome.error:

@@ -94,6 +94,7 @@ def _generate(context: Context):
         first_block_cache: float = 0.0,
         eta: float | None = None,
         contrast: float = 0.0,
+        candidates: int | None = None,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -121,6 +122,8 @@ def _generate(context: Context):
             first_block_cache: 0 (off) to 0.5; faster, slightly different images.
             eta: how much noise steps renew, 0 (none) to 1.5; the model's default if not given.
             contrast: how far to lead away from other asymmetry, border and colours, 0 (off) to 2.
+            candidates: at most so many draws of each image, 1 to 16, from seeds that follow from its own; the one is
+                kept whose measured lesion is nearest to the attributes. The model's default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.
@@ -142,6 +145,7 @@ def _generate(context: Context):
             first_block_cache=first_block_cache,
             eta=eta,
             contrast=contrast,
+            candidates=candidates,
         )
         folder = folders.new_folder()
         samples = context.generator().sample(text, options, attributes=attributes)

@@ -21,6 +21,7 @@ from dermaflux.lesion import (
 )
 from dermaflux.models import (
     MAX_CACHE,
+    MAX_CANDIDATES,
     MAX_CONTRAST,
     MAX_ETA,
     MAX_GUIDANCE,
@@ -98,6 +99,7 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
         "eta": dict(value=spec.eta),
+        "candidates": dict(value=spec.candidates),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
             info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
@@ -148,6 +150,14 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     with gr.Row():
         made["seed"] = gr.Number(0, label="Seed", precision=0, min_width=140, info=f"0 to {MAX_SEED}")
         made["randomise"] = gr.Checkbox(True, label="New seed each time", min_width=140, elem_classes="df-check")
+    made["candidates"] = gr.Slider(
+        1,
+        MAX_CANDIDATES,
+        step=1,
+        label="Candidates",
+        info="With a new seed: at most so many are drawn, to keep the one measured nearest to what is asked for",
+        **own["candidates"],
+    )
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
         0, MAX_GUIDANCE, step=0.1, label="Guidance", info="How strictly the caption is followed", **own["guidance"]

@@ -122,7 +122,8 @@ def _runner(context: Context):
             kept = Kept((path, *kept.paths), kept.run + 1)
             cells = [_done(path) if place == item.index else cell for place, cell in enumerate(cells)]
             said = stage.status(_finished(kept.run, len(seeds)))
-            yield said, stage.show(cells), kept, path, gallery_items(kept), still
+            seed = still if item.index else item.provenance.seed  # of candidates, that of the chosen one
+            yield said, stage.show(cells), kept, path, gallery_items(kept), seed
 
     return run
 
@@ -144,7 +145,7 @@ def _items(context: Context, asked: fields.Request, varied: str | None) -> "Iter
 
 def _previewed(cells: list[stage.Cell], item: "Preview") -> list[stage.Cell]:
     cells = list(cells)
-    for place, image in enumerate(item.images, item.first):
+    for place, image in zip(item.indices, item.images, strict=True):
         alt = f"Preview of a synthetic lesion, step {item.step} of {item.steps}"
         cells[place] = stage.Cell(stage.preview(image), cells[place].line, alt)
     return cells
@@ -156,11 +157,13 @@ def _done(path: str) -> stage.Cell:
 
 
 def _progress(item: "Preview", count: int) -> str:
-    batch = item.count
-    images = f"Image {item.first + 1}" + (f" to {item.first + batch}" if batch > 1 else "") + f" of {count}. "
+    first, last = item.indices[0], item.indices[-1]
+    images = f"Image {first + 1}" + (f" to {last + 1}" if last > first else "") + f" of {count}. "
+    drawn = f"Candidate {item.candidate} of at most {item.candidates}. "
     left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
-    share = (item.first + batch * item.step / item.steps) / count
-    return stage.status(f"{images if count > 1 else ''}Step {item.step} of {item.steps}. {left}", share)
+    share = (item.candidate - 1 + (first + len(item.indices) * item.step / item.steps) / count) / item.candidates
+    said = (images if count > 1 else "") + (drawn if item.candidates > 1 else "")
+    return stage.status(f"{said}Step {item.step} of {item.steps}. {left}", share)
 
 
 def _finished(done: int, count: int) -> str:

@@ -15,6 +15,7 @@ SETTINGS = (
     "count",
     "seed",
     "randomise",
+    "candidates",
     "steps",
     "guidance",
     "negative",
@@ -120,6 +121,7 @@ def request(spec: ModelSpec, values: Sequence) -> Request:
         steps=whole("The number of steps", given["steps"]),
         size=whole("The size in pixels", given["size"]),
         negative=clean(given["negative"]) if given["negative"].strip() else "",
+        candidates=whole("The number of candidates", given["candidates"]) if given["randomise"] else 1,
         **{name: given[name] for name in _AS_GIVEN},
     )
     return Request(text, attributes, options, given["randomise"], source)

@@ -141,6 +141,8 @@ def _rows(recipe: Provenance):
         yield "Fresh noise (eta)", f"{recipe.eta:g}"
     if recipe.contrast:
         yield "Contrast", f"{recipe.contrast:g}"
+    if recipe.candidates > 1:
+        yield "Chosen of", f"at most {recipe.candidates} candidates"
     if recipe.first_block_cache:
         yield "First-block cache", f"{recipe.first_block_cache:g}"
     if recipe.arithmetic:

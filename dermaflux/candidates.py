@@ -1,0 +1,77 @@
+"""Draw an image several times, and keep the candidate whose measured lesion is nearest to the one asked for.
+
+Most noises become a lopsided lesion, whatever the caption says; of several, one more often becomes what it does say.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from dermaflux.appearance import Appearance, compare, measure
+from dermaflux.lesion import MAX_ASYMMETRY, MAX_BORDER, MONK_TONES, LesionAttributes
+from dermaflux.samples import Preview, Sample
+
+NO_LESION = 10.0
+"""More than everything else that may differ together."""
+
+Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
+
+
+def seed_of(seed: int, candidate: int) -> int:
+    """The seed, 0 to 2^32 - 1, of a candidate counted from 0; the first one's is `seed`."""
+    return int(np.random.SeedSequence((seed, candidate)).generate_state(1)[0]) if candidate else seed
+
+
+def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> Iterator[Preview | Sample]:
+    """Of each image the sample nearest to what is `asked`, as soon as one is all that, or all `candidates` are drawn.
+
+    draw: given which images to draw, and the number of their candidate from 0, yields their previews and samples. One
+    candidate is taken as it comes.
+    """
+    if candidates == 1:
+        yield from draw(range(len(asked)), 0)
+        return
+    best: dict[int, tuple[float, Sample]] = {}
+    left = list(range(len(asked)))
+    for number in range(candidates):
+        for item in draw(left, number):
+            if isinstance(item, Preview):
+                yield item
+                continue
+            found = misfit(asked[item.index], measure(item.image))
+            if item.index not in best or found < best[item.index][0]:
+                best[item.index] = found, item
+            if not found or number == candidates - 1:
+                yield best.pop(item.index)[1]
+        left = sorted(best)
+        if not left:
+            return
+
+
+def misfit(asked: LesionAttributes, found: Appearance) -> float:
+    """How far the measured lesion is from the one asked for: 0 where all that can be measured agrees, as `compare`
+    judges it; else the sum over the attributes of what differs, each from 0 to 1; NO_LESION where there is none."""
+    if not found.found:
+        return NO_LESION
+    if all(line.agrees is not False for line in compare(asked, found)):
+        return 0.0
+    measured = found.attributes()
+    return sum(
+        far(getattr(asked, name), getattr(measured, name))
+        for name, far in _DISTANCES.items()
+        if getattr(asked, name) not in (None, ())
+    )
+
+
+def _apart(colours: Sequence[str], others: Sequence[str]) -> float:
+    """1 less the F1 (Dice) of two sets of colours."""
+    return 1 - 2 * len({*colours} & {*others}) / (len(colours) + len(others))
+
+
+_DISTANCES = {
+    "asymmetry": lambda asked, found: abs(asked - found) / MAX_ASYMMETRY,
+    "border": lambda asked, found: abs(asked - found) / MAX_BORDER,
+    "colours": _apart,
+    "size_mm": lambda asked, found: min(1.0, abs(asked - found) / asked),
+    "tone": lambda asked, found: abs(asked - found) / (len(MONK_TONES) - 1),
+}

@@ -1,0 +1,33 @@
+"""What a run of a Generator yields: previews while it draws, samples when an image is finished."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from dermaflux.provenance import Provenance
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The estimate of the clean images after a step.
+
+    step: 1 to steps. seconds_left: estimate for the run, if every image takes all its candidates. indices: which of its
+    images these are. candidate, candidates: of at most so many that are drawn for each image which these are, from 1.
+    """
+
+    step: int
+    steps: int
+    seconds_left: float
+    indices: tuple[int, ...]
+    images: tuple[Image.Image, ...]
+    candidate: int = 1
+    candidates: int = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished image: its index in the run, its pixels, its recipe."""
+
+    index: int
+    image: Image.Image
+    provenance: Provenance
