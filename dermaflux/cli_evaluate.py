@@ -56,19 +56,21 @@ def concordance(
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
     contrast: Annotated[float | None, typer.Option(help="0-2")] = None,
     candidates: Annotated[int | None, typer.Option(help="1-16")] = None,
+    memory: Annotated[str | None, typer.Option(help="how weights are kept, as in generate")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="compile the model's blocks")] = False,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
 
     changes = dict(lora_strength=lora_strength, contrast=contrast, candidates=candidates)
     if drawn is not None:
-        if any(given is not None for given in (count, *changes.values())):
-            named = "--count, --lora-strength, --contrast and --candidates"
+        if compiled or any(given is not None for given in (count, memory, *changes.values())):
+            named = "--count, --lora-strength, --contrast, --candidates, --memory and --compile"
             raise InputError(f"{named} are for what is drawn now; DIR is measured as it is.")
         wanted, images = concordance.drawn_folder(drawn)
     else:
         wanted = concordance.requests(count or 500)
-        images = _drawn(wanted, changes)
+        images = _drawn(wanted, changes, memory, compiled)
     typer.echo(figures.table(concordance.of_images(wanted, images)))
 
 
@@ -259,15 +261,17 @@ def _features(source: str):
     return features.load(source, best_device())
 
 
-def _drawn(wanted, changes):
+def _drawn(wanted, changes, memory, compiled):
     import numpy as np
     from tqdm import tqdm
 
     from dermaflux.caption import caption
     from dermaflux.generator import Generator
+    from dermaflux.memory import AUTO
     from dermaflux.models import MAX_IMAGES, SamplingOptions
 
-    generator, asked = Generator.load("nano"), list(enumerate(wanted))
+    generator = Generator.load("nano", memory=memory or AUTO, compiled=compiled)
+    asked = list(enumerate(wanted))
     with tqdm(total=len(asked), unit="image", disable=None) as progress:
         for first in range(0, len(asked), MAX_IMAGES):
             seeds, lesions = zip(*asked[first : first + MAX_IMAGES], strict=True)

@@ -115,6 +115,12 @@ def test_items_that_cluster_widen_the_interval():
 
 
 def test_images_of_a_folder_are_not_drawn_anew(tmp_path):
-    for option in (("--count", "20"), ("--lora-strength", "0.5"), ("--contrast", "0")):
+    for option in (
+        ("--count", "20"),
+        ("--lora-strength", "0.5"),
+        ("--contrast", "0"),
+        ("--candidates", "1"),
+        ("--compile",),
+    ):
         result = CliRunner().invoke(app, ["evaluate", "concordance", str(tmp_path), *option])
         assert result.exit_code == 2 and "DIR is measured as it is" in result.stderr.replace("\n", " ")

@@ -160,7 +160,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     )
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
-        0, MAX_GUIDANCE, step=0.1, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
+        0, MAX_GUIDANCE, step=0.05, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
     made["true_cfg"] = gr.Slider(
