@@ -4,6 +4,7 @@ Most noises become a lopsided lesion, whatever the caption says; of several, one
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,7 +24,8 @@ def seed_of(seed: int, candidate: int) -> int:
 
 
 def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> Iterator[Preview | Sample]:
-    """Of each image the sample nearest to what is `asked`, as soon as one is all that, or all `candidates` are drawn.
+    """Of each image the sample nearest to what is `asked`, as soon as one is all that, or all `candidates` are drawn;
+    until then, not yet settled, the nearest so far.
 
     draw: given which images to draw, and the number of their candidate from 0, yields their previews and samples. One
     candidate is taken as it comes.
@@ -39,10 +41,13 @@ def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> I
                 yield item
                 continue
             found = misfit(asked[item.index], measure(item.image))
-            if item.index not in best or found < best[item.index][0]:
+            nearer = item.index not in best or found < best[item.index][0]
+            if nearer:
                 best[item.index] = found, item
             if not found or number == candidates - 1:
                 yield best.pop(item.index)[1]
+            elif nearer:
+                yield replace(item, settled=False)
         left = sorted(best)
         if not left:
             return

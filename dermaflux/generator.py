@@ -111,9 +111,10 @@ class Generator:
     ) -> Iterator[Preview | Sample]:
         """Draw one image for each seed of `options` from the caption `text`, yielding a Preview after every step.
 
-        attributes: what was asked for, kept in the recipe, and what candidates are chosen by. source: an image and its
-        recipe to vary by `options.strength`. Closing the iterator ends the run within one step; samples already yielded
-        stay good. Raises ModelUnavailable if memory runs out or the image is not a number.
+        attributes: what was asked for, kept in the recipe, and what candidates are chosen by, of which the nearest so
+        far is yielded too, not settled. source: an image and its recipe to vary by `options.strength`. Closing the
+        iterator ends the run within one step; samples already yielded stay good. Raises ModelUnavailable if memory runs
+        out or the image is not a number.
         """
         count = len(options.seeds)
         yield from self._guarded((text,) * count, options, (attributes or LesionAttributes(),) * count, source)
@@ -125,7 +126,7 @@ class Generator:
 
         attributes: what was asked for in each place. Raises ModelUnavailable as `sample` does.
         """
-        return self._guarded(texts, options, attributes, previewed=False)
+        return (item for item in self._guarded(texts, options, attributes, previewed=False) if item.settled)
 
     def _guarded(
         self, texts, options, attributes, source=None, *, previewed: bool = True

@@ -65,6 +65,15 @@ def test_of_several_the_nearest_is_kept():
     assert [number for _, number in draw.asked] == [0, 1, 2]
 
 
+def test_the_nearest_so_far_is_told_until_it_is_settled():
+    near, far = lesion(size_mm=16), lesion(size_mm=16, colours=("red",))
+    told = [item for item in nearest(drawer([far], [BARE], [near], [far]), [ASKED], 4) if isinstance(item, Sample)]
+    seeds = [seed_of(0, number) for number in (0, 2, 2)]
+    assert [(item.provenance.seed, item.settled) for item in told] == list(
+        zip(seeds, (False, False, True), strict=True)
+    )
+
+
 def test_nothing_more_is_drawn_of_an_image_that_is_as_asked():
     wrong, right = lesion(size_mm=16), lesion()
     draw = drawer([right, wrong, wrong], [None, wrong, right], [None, wrong, None])
@@ -105,7 +114,8 @@ def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(gene
 def test_closing_ends_the_run_within_a_step_of_a_later_candidate(generator):
     options = SamplingOptions.defaults(generator.spec, steps=2, candidates=3)
     run = generator.sample("A mole.", options, attributes=UNLIKELY)
-    assert [next(run).candidate for _ in range(3)] == [1, 1, 2]
+    previews = (item for item in run if isinstance(item, Preview))
+    assert [next(previews).candidate for _ in range(3)] == [1, 1, 2]
     run.close()
     assert not generator._runs
 

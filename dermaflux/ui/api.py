@@ -152,7 +152,7 @@ def _generate(context: Context):
         return [
             str(save_synthetic(item.image, item.provenance, folder / f"dermaflux-{item.provenance.seed}.png"))
             for item in context.limits.drawing(len(options.seeds), samples)
-            if hasattr(item, "provenance")
+            if hasattr(item, "provenance") and item.settled
         ]
 
     return generate

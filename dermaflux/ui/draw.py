@@ -110,7 +110,7 @@ def _runner(context: Context):
         cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
         kept, still = replace(kept, run=0), gr.skip()
         yield stage.status("Preparing the model.", 0), stage.show(cells), kept, still, still, seeds[0]
-        folder = None
+        folder, there, done = None, {}, 0
         for item in context.limits.drawing(len(seeds) + drawn_first, _items(context, asked, varied)):
             if not hasattr(item, "provenance"):
                 cells = _previewed(cells, item)
@@ -119,9 +119,11 @@ def _runner(context: Context):
             folder = folder or folders.new_folder(kept=True)
             name = f"dermaflux-{item.provenance.attributes.label or 'lesion'}-{item.provenance.seed}.png"
             path = str(save_synthetic(item.image, item.provenance, folder / name))
-            kept = Kept((path, *kept.paths), kept.run + 1)
+            kept = _with(kept, path, there.get(item.index))
+            there[item.index] = path
             cells = [_done(path) if place == item.index else cell for place, cell in enumerate(cells)]
-            said = stage.status(_finished(kept.run, len(seeds)))
+            done += item.settled
+            said = stage.status(_finished(done, len(seeds))) if item.settled else still
             seed = still if item.index else item.provenance.seed  # of candidates, that of the chosen one
             yield said, stage.show(cells), kept, path, gallery_items(kept), seed
 
@@ -149,6 +151,15 @@ def _previewed(cells: list[stage.Cell], item: "Preview") -> list[stage.Cell]:
         alt = f"Preview of a synthetic lesion, step {item.step} of {item.steps}"
         cells[place] = stage.Cell(stage.preview(image), cells[place].line, alt)
     return cells
+
+
+def _with(kept: Kept, path: str, former: str | None) -> Kept:
+    """`kept` with the image at `path`, in the place of the one at `former` if there is one, which goes."""
+    if former is None:
+        return Kept((path, *kept.paths), kept.run + 1)
+    if former != path:
+        folders.remove([former])
+    return replace(kept, paths=tuple(path if one == former else one for one in kept.paths))
 
 
 def _done(path: str) -> stage.Cell:

@@ -46,6 +46,15 @@ def test_stop_ends_a_run_at_once_and_keeps_earlier_images(visitor):
     expect(visitor.images()).to_have_count(2)
 
 
+def test_stop_keeps_the_nearest_of_the_candidates_drawn_so_far(visitor):
+    visitor.set(Steps=10, Candidates=16)
+    visitor["draw"].click()
+    expect(visitor["status"]).to_contain_text("Candidate 3 of at most 16")
+    stop(visitor)
+    expect(visitor["status"]).to_contain_text("1 finished image kept")
+    expect(visitor.images()).to_have_count(1)
+
+
 @pytest.mark.parametrize("network", ["() => {}", SLOW_CANCEL], ids=["fast", "slow"])
 def test_a_run_right_after_a_stopped_one_can_be_stopped_too(visitor, network):
     visitor.page.evaluate(network)
@@ -63,7 +72,7 @@ def test_a_run_right_after_a_stopped_one_can_be_stopped_too(visitor, network):
 
 def test_a_visitor_who_waits_sees_the_place_in_line_and_stops_only_their_own_run(visit):
     first, second = visit(), visit()
-    first.set(Images=4, Steps=50)
+    first.set(Images=4, Steps=50, Candidates=1)
     first["draw"].click()
     expect(first["status"]).to_contain_text(STEPPING)
     expect(second["stop"]).to_be_disabled()
@@ -84,7 +93,7 @@ def test_a_run_that_is_stopped_in_line_is_not_said_to_have_drawn_what_was_there_
     first, second = visit(), visit()
     second.set(Steps=2)
     second.draw()
-    first.set(Images=4, Steps=50)
+    first.set(Images=4, Steps=50, Candidates=1)
     first["draw"].click()
     expect(first["status"]).to_contain_text(STEPPING)
     second["draw"].click()
