@@ -276,6 +276,8 @@ def _drawn(wanted, changes, memory, compiled):
         for first in range(0, len(asked), MAX_IMAGES):
             seeds, lesions = zip(*asked[first : first + MAX_IMAGES], strict=True)
             options = SamplingOptions.defaults(generator.spec, seeds=seeds, **changes)
+            drawn = {}
             for sample in generator.sample_each(list(map(caption, lesions, seeds)), options, lesions):
+                drawn[sample.index] = np.asarray(sample.image)
                 progress.update()
-                yield np.asarray(sample.image)
+            yield from (drawn[index] for index in sorted(drawn))

@@ -122,7 +122,8 @@ class Generator:
     def sample_each(
         self, texts: Sequence[str], options: SamplingOptions, attributes: Sequence[LesionAttributes]
     ) -> Iterator[Sample]:
-        """Draw one image of each caption of `texts`, from the seed of `options` in its place, without previews.
+        """Draw one image of each caption of `texts`, from the seed of `options` in its place, without previews, in the
+        order in which they are finished.
 
         attributes: what was asked for in each place. Raises ModelUnavailable as `sample` does.
         """

@@ -149,11 +149,12 @@ def _generate(context: Context):
         )
         folder = folders.new_folder()
         samples = context.generator().sample(text, options, attributes=attributes)
-        return [
-            str(save_synthetic(item.image, item.provenance, folder / f"dermaflux-{item.provenance.seed}.png"))
+        drawn = {
+            item.index: save_synthetic(item.image, item.provenance, folder / f"dermaflux-{item.provenance.seed}.png")
             for item in context.limits.drawing(len(options.seeds), samples)
             if hasattr(item, "provenance") and item.settled
-        ]
+        }
+        return [str(drawn[index]) for index in sorted(drawn)]
 
     return generate
 
