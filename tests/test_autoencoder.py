@@ -12,6 +12,7 @@ from dermaflux.model_files import NATIVE
 from dermaflux.training import autoencoder
 from dermaflux.training.autoencoder import CONFIG, LATENTS, AutoencoderOptions
 from dermaflux.training.pieces import SIDE, inner_decoder, lessons, pieces
+from dermaflux.training.precision import precision
 from dermaflux.training.taef2 import Taef2
 
 OPTIONS = AutoencoderOptions(steps=2, batch=4, pieces_steps=6, pieces_batch=4, detail_steps=2, views=32)
@@ -90,6 +91,15 @@ def test_latents_and_pictures_of_the_teacher_have_half_the_side(pixels, teacher)
     latents = teacher.encode(pixels[:2] / 127.5 - 1)
     assert latents.shape == (2, LATENTS, 16, 16) and latents.dtype == torch.float32
     assert teacher.decode(latents).shape == (2, 3, 128, 128)
+
+
+@pytest.mark.parametrize(("native", "bits", "asked"), [(True, torch.bfloat16, "bf16"), (False, torch.float32, "no")])
+def test_16_bits_are_for_processors_that_compute_with_them(native, bits, asked, pixels, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    teacher = Taef2().frozen()
+    assert precision() == asked and {one.dtype for one in teacher.parameters()} == {bits}
+    assert teacher.taken(pixels[:1].float()).dtype == bits and teacher.encode(pixels[:1] / 127.5 - 1).isfinite().all()
 
 
 def test_the_target_lies_between_the_image_and_the_teachers_picture(pixels):
