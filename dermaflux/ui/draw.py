@@ -149,7 +149,8 @@ def _previewed(cells: list[stage.Cell], item: "Preview") -> list[stage.Cell]:
     cells = list(cells)
     for place, image in zip(item.indices, item.images, strict=True):
         alt = f"Preview of a synthetic lesion, step {item.step} of {item.steps}"
-        cells[place] = stage.Cell(stage.preview(image), cells[place].line, alt)
+        line = f"Candidate {item.candidate}" if item.candidates > 1 else cells[place].line
+        cells[place] = stage.Cell(stage.preview(image), line, alt)
     return cells
 
 
