@@ -130,12 +130,7 @@ def drawing(generator: Generator) -> list[Row]:
     return [
         Row("First preview", statistics.median(first), 1, "s"),
         Row("One candidate", statistics.median(once), None, "s"),
-        Row(
-            f"One image of up to {generator.spec.candidates} candidates, as by default",
-            statistics.median(whole),
-            3,
-            "s",
-        ),
+        Row(f"One image, up to {generator.spec.candidates} candidates", statistics.median(whole), 3, "s"),
         Row("Stream with previews / bare `FluxPipeline` call", alternated(stream, bare, REPEATS), 1.10, "x"),
         Row("8 images in one run / eight runs", alternated(together, apart, BATCH_REPEATS), 0.7, "x"),
         Row("8 captions at once, as in bulk / one at a time", alternated(bulk, singly, BATCH_REPEATS), 0.67, "x"),
