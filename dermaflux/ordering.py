@@ -17,6 +17,8 @@ from dermaflux.lesion import DIAGNOSES, RANGES, SITES, LesionAttributes
 from dermaflux.models import MAX_SEED, ModelSpec, SamplingOptions
 
 log = logging.getLogger("dermaflux")
+DRAWN = re.compile(r"\d{5,9}-(benign|malignant|lesion)-\d{1,10}\.png")
+"""The names of images in the folders of runs."""
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
@@ -98,9 +100,9 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
     steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, contrast, candidates; an
-    empty cell leaves a thing to the caption or `options`. Other columns of a manifest are ignored, so that the manifest
-    of a folder draws the folder again, but for rows that are marked as left out; that it names another model than
-    `spec` is remarked on. Raises DataError.
+    empty cell leaves a thing to the caption or `options`. The manifest of a folder draws the folder again, each image
+    by its own name and seed, but for rows that are marked as left out; its other columns are ignored. That it names
+    another model than `spec` is remarked on. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -122,7 +124,11 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     others = sorted({row["model"] for _, row in rows if row.get("model")} - {spec.name})
     if others:
         log.warning("%s names %s; %s draws it, with other pixels.", path, ", ".join(others)[:200], spec.name)
-    return [_planned(path, line, index, row, options, spec) for index, (line, row) in enumerate(rows[:count])]
+    orders = [_planned(path, line, index, row, options, spec) for index, (line, row) in enumerate(rows[:count])]
+    names = [row["file"] for _, row in rows[:count] if row.get("version") and DRAWN.fullmatch(row.get("file") or "")]
+    if len(set(names)) < len(orders):
+        return orders
+    return [replace(order, file=name) for order, name in zip(orders, names, strict=True)]
 
 
 def _order(index: int, attributes: LesionAttributes, options: SamplingOptions, text: str = "") -> Order:

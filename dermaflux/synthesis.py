@@ -215,10 +215,10 @@ class _Folder:
 
 
 def _drawn_by(recipe: Provenance, options: SamplingOptions) -> bool:
-    """Whether the image of `recipe` is a candidate for the one seed of `options`."""
+    """Whether the image of `recipe` is that of `options`, or one of the candidates that these draw."""
     chosen = replace(recipe.options(), seeds=options.seeds, candidates=recipe.candidates)
     seeds = (seed_of(options.seeds[0], number) for number in range(options.candidates))
-    return chosen == options and recipe.seed in seeds
+    return recipe.options() == options or (chosen == options and recipe.seed in seeds)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

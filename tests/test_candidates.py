@@ -132,8 +132,11 @@ def test_a_folder_of_chosen_images_is_gone_on_with_and_its_manifest_draws_the_sa
     planned = ordering.of_plan(tmp_path / "out" / "manifest.csv", None, usual, generator.spec)
     assert [order.options.candidates for order in planned] == [1, 1, 1] and usual.candidates > 1
     list(synthesise(generator, planned, tmp_path / "again"))
-    pixels = lambda folder: [np.asarray(Image.open(one)) for one in sorted(folder.glob("*.png"))]
-    assert np.array_equal(pixels(tmp_path / "out"), pixels(tmp_path / "again"))
+    pixels = lambda folder: {one.name: np.asarray(Image.open(one)).tobytes() for one in folder.glob("*.png")}
+    assert pixels(tmp_path / "out") == pixels(tmp_path / "again")
+    next((tmp_path / "out").glob("00001-*.png")).unlink()
+    assert [outcome.kept for outcome in synthesise(generator, planned, tmp_path / "out")] == [True, True, False]
+    assert pixels(tmp_path / "out") == pixels(tmp_path / "again")
 
 
 @pytest.mark.parametrize("count", [0, MAX_CANDIDATES + 1, 2.5, True, "many"])

@@ -40,7 +40,7 @@ class Blocks:
 
 
 def run(generator, **changes):
-    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **dict(steps=8, size=None) | changes))
+    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **dict(steps=8, candidates=1) | changes))
 
 
 def draw(generator, **changes):

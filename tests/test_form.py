@@ -114,6 +114,7 @@ def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
     asked = fields.request(NANO, [*controls, text, wording, noted, *settings, answers[-len(fields.SETTINGS) - 2]])
     assert (asked.text, asked.attributes, asked.source) == (given.caption, given.attributes, source)
     assert asked.options == given.options() and asked.randomise is False
+    assert settings[fields.SETTINGS.index("candidates")] == gr.skip(), "those are for new seeds"
 
 
 def test_a_recipe_of_another_model_is_restored_with_a_warning():

@@ -1,4 +1,5 @@
-"""At how many bits the embedded parts learn: at 16 where the machine has instructions for bfloat16, else at 32.
+"""At how many bits autoencoder, text encoders and classifier learn: at 16 where the machine has instructions for
+bfloat16, else at 32. What trains transformers asks (`--set precision`).
 
 A processor without them converts at every operation, and takes several times as long at 16 bits as at 32.
 """

@@ -11,7 +11,7 @@ from dermaflux.images import save_synthetic
 from dermaflux.lesion import LesionAttributes
 from dermaflux.models import SamplingOptions
 from dermaflux.ui import fields, folders
-from dermaflux.ui.context import MODEL_EVENT, Context, say
+from dermaflux.ui.context import MODEL_EVENT, Context, counted, say
 
 
 def build(context: Context) -> None:
@@ -112,7 +112,7 @@ def _generate(context: Context):
             capture: dermoscopic or clinical.
             artefacts: hair, ruler, dark corners.
             count: number of images, 1 to 8, with consecutive seeds.
-            seed: seed of the first image, 0 to 4294967295.
+            seed: seed of the first image, 0 to 4294967295; with candidates 1 an image of its recipe's seed comes again.
             steps: denoising steps, 1 to 50; the model's default if not given.
             guidance: guidance scale, 0 to 10; the model's default if not given.
             negative: caption to steer away from; needs true_cfg above 1.
@@ -151,7 +151,7 @@ def _generate(context: Context):
         samples = context.generator().sample(text, options, attributes=attributes)
         drawn = {
             item.index: save_synthetic(item.image, item.provenance, folder / f"dermaflux-{item.provenance.seed}.png")
-            for item in context.limits.drawing(len(options.seeds), samples)
+            for item in context.limits.drawing(counted(options, context.spec), samples)
             if hasattr(item, "provenance") and item.settled
         }
         return [str(drawn[index]) for index in sorted(drawn)]

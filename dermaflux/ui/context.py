@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 
 from dermaflux.errors import DermaFluxError
-from dermaflux.models import ModelSpec
+from dermaflux.models import ModelSpec, SamplingOptions
 from dermaflux.settings import Settings
 from dermaflux.slot import GeneratorSlot
 from dermaflux.ui.visitors import Limits
@@ -104,6 +104,11 @@ class ClassifyTab:
 def images_of(source: "Provenance | None") -> int:
     """How many images must be drawn to have the one that the recipe `source` tells, itself included."""
     return 0 if source is None else 1 + images_of(source.source)
+
+
+def counted(options: SamplingOptions, spec: ModelSpec) -> int:
+    """As how many images a run counts: as many times as many as candidates go beyond the model's own number."""
+    return len(options.seeds) * -(-options.candidates // spec.candidates)
 
 
 def say(fn: Callable) -> Callable:

@@ -11,7 +11,7 @@ import gradio as gr
 from dermaflux.images import Provenance, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_SEED, ModelSpec
 from dermaflux.ui import fields, folders, runs, stage
-from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited, images_of
+from dermaflux.ui.context import SYNTHETIC, Context, Run, Suited, counted, images_of
 from dermaflux.ui.form import Form, build_caption
 from dermaflux.ui.theme import SCROLL_TO_STAGE
 
@@ -107,11 +107,12 @@ def _runner(context: Context):
             first = secrets.randbelow(MAX_SEED + 1)
             asked = replace(asked, options=replace(asked.options, seeds=fields.seeds(first, len(asked.options.seeds))))
         seeds, drawn_first = asked.options.seeds, 0 if varied else images_of(asked.source)
+        count = counted(asked.options, context.spec) + drawn_first
         cells = [stage.Cell("", f"Seed {seed}", "") for seed in seeds]
         kept, still = replace(kept, run=0), gr.skip()
         yield stage.status("Preparing the model.", 0), stage.show(cells), kept, still, still, seeds[0]
         folder, there, done = None, {}, 0
-        for item in context.limits.drawing(len(seeds) + drawn_first, _items(context, asked, varied)):
+        for item in context.limits.drawing(count, _items(context, asked, varied)):
             if not hasattr(item, "provenance"):
                 cells = _previewed(cells, item)
                 yield _progress(item, len(seeds)), stage.show(cells), still, still, still, still
@@ -119,13 +120,16 @@ def _runner(context: Context):
             folder = folder or folders.new_folder(kept=True)
             name = f"dermaflux-{item.provenance.attributes.label or 'lesion'}-{item.provenance.seed}.png"
             path = str(save_synthetic(item.image, item.provenance, folder / name))
-            kept = _with(kept, path, there.get(item.index))
-            there[item.index] = path
+            former, there[item.index] = there.get(item.index), path
+            kept = _with(kept, path, former)
             cells = [_done(path) if place == item.index else cell for place, cell in enumerate(cells)]
             done += item.settled
             said = stage.status(_finished(done, len(seeds))) if item.settled else still
-            seed = still if item.index else item.provenance.seed  # of candidates, that of the chosen one
-            yield said, stage.show(cells), kept, path, gallery_items(kept), seed
+            own = item.index == 0 and item.provenance.candidates > 1
+            seed = item.provenance.seed if own else still  # of candidates, that of the nearest
+            yield said, stage.show(cells), kept, kept.paths[0], gallery_items(kept), seed
+            if former not in (None, path):  # not before the visitor's state names another
+                folders.remove([former])
 
     return run
 
@@ -155,11 +159,9 @@ def _previewed(cells: list[stage.Cell], item: "Preview") -> list[stage.Cell]:
 
 
 def _with(kept: Kept, path: str, former: str | None) -> Kept:
-    """`kept` with the image at `path`, in the place of the one at `former` if there is one, which goes."""
+    """`kept` with the image at `path`, in the place of the one at `former` if there is one."""
     if former is None:
         return Kept((path, *kept.paths), kept.run + 1)
-    if former != path:
-        folders.remove([former])
     return replace(kept, paths=tuple(path if one == former else one for one in kept.paths))
 
 
@@ -171,6 +173,8 @@ def _done(path: str) -> stage.Cell:
 def _progress(item: "Preview", count: int) -> str:
     first, last = item.indices[0], item.indices[-1]
     images = f"Image {first + 1}" + (f" to {last + 1}" if last > first else "") + f" of {count}. "
+    if last - first >= len(item.indices):  # some between them are settled
+        images = f"{len(item.indices)} of {count} images. "
     drawn = f"Candidate {item.candidate} of at most {item.candidates}. "
     left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
     share = (item.candidate - 1 + (first + len(item.indices) * item.step / item.steps) / count) / item.candidates

@@ -186,6 +186,7 @@ def restored(generator: "Generator", recipe: Provenance) -> list:
         said.append("This image is a variation: its source is drawn again first, then varied.")
     settings = dict(zip(fields.SETTINGS, fields.to_settings(recipe), strict=True))
     settings["size"] = recipe.size if recipe.size in spec.sizes else spec.size
+    settings["candidates"] = gr.skip()  # for new seeds; the recipe's own is drawn alone
     text, noted, *shown = worded(recipe.attributes, recipe.caption, said)
     described = [*fields.to_values(recipe.attributes), text, noted, 0, *shown]
     return [*described, recipe.source, gr.Button(visible=recipe.source is not None), *settings.values()]

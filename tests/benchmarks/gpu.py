@@ -58,7 +58,7 @@ def drawing(generator: Generator) -> Iterator[Line]:
     spec, way = generator.spec, generator.plan.way.name
     compared = is_compared(spec)
     for size in (*spec.sizes, *([SIZE] if compared else [])):
-        options = SamplingOptions.defaults(spec)
+        options = SamplingOptions.defaults(spec, candidates=1)
         options = replace(options, size=size, steps=STEPS if size == SIZE and compared else spec.steps)
         draw = lambda i=0, options=options: deque(generator.sample(caption(plausible(i)), options), maxlen=0)
         first = timed(lambda draw=draw, options=options: next(generator.sample(caption(plausible(1)), options)))

@@ -47,6 +47,9 @@ def test_stop_ends_a_run_at_once_and_keeps_earlier_images(visitor):
 
 
 def test_stop_keeps_the_nearest_of_the_candidates_drawn_so_far(visitor):
+    visitor.choose("Border", "8")
+    visitor.choose("Colours", "Blue-grey")  # with asymmetry 0, hardly ever drawn at once
+    visitor.wait_for_caption(border=8)
     visitor.set(Steps=10, Candidates=16)
     visitor["draw"].click()
     expect(visitor["status"]).to_contain_text("Candidate 3 of at most 16")
