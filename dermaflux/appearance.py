@@ -2,18 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dermaflux.errors import InputError
-from dermaflux.lesion import COLOURS, FIELD_MM, MAX_SIZE_MM, MIN_SIZE_MM, MONK_TONES, LesionAttributes
+from dermaflux.lesion import COLOURS, FIELD_MM, MAX_SIZE_MM, MIN_SIZE_MM, MONK_TONES, RANGES, LesionAttributes
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MIN_SIDE, MAX_ASPECT = 32, 6
 """Smallest side in pixels, and greatest ratio of the sides, of an image that can be measured."""
+NO_LESION = 10.0
+"""The misfit of an image without a lesion: more than all else together."""
 TONE_NAMES = {55: "very light", 41: "light", 28: "intermediate", 10: "tan", -30: "brown", -91: "dark"}
 """Apparent skin tone by the individual typology angle: the name of the first limit, in degrees, that is exceeded."""
 
@@ -196,13 +198,15 @@ def compare(requested: LesionAttributes, measured: Appearance) -> list[Compariso
     found = measured.attributes()
     lines = []
     for name, wanted in requested.specified().items():
-        if name not in _AGREEMENT:
+        if name not in _AGREES_WITHIN:
             lines.append(Comparison(name, _words(wanted), "not measured", None))
         elif name not in found.specified():
             lines.append(Comparison(name, _words(wanted), "no lesion found" if not measured.found else "none", False))
         else:
             value = getattr(found, name)
-            lines.append(Comparison(name, _words(wanted), _words(value), _AGREEMENT[name](wanted, value)))
+            lines.append(
+                Comparison(name, _words(wanted), _words(value), _distance(name, wanted, value) <= _AGREES_WITHIN[name])
+            )
     return lines
 
 
@@ -210,13 +214,32 @@ def _words(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-_AGREEMENT = {
-    "asymmetry": lambda wanted, value: wanted == value,
-    "border": lambda wanted, value: abs(wanted - value) <= 1,
-    "colours": lambda wanted, value: set(wanted) == set(value),
-    "size_mm": lambda wanted, value: abs(wanted - value) <= 0.25 * wanted,
-    "tone": lambda wanted, value: abs(wanted - value) <= 1,
-}
+def misfit(requested: LesionAttributes, measured: Appearance) -> float:
+    """How far the measured lesion is from the one requested: 0 where all that can be measured agrees, as in `compare`;
+    else the sum over the attributes of what differs, each from 0 to 1; NO_LESION where there is none."""
+    if not measured.found:
+        return NO_LESION
+    found = measured.attributes()
+    apart = {
+        name: _distance(name, wanted, getattr(found, name))
+        for name, wanted in requested.specified().items()
+        if name in _AGREES_WITHIN
+    }
+    return 0.0 if all(far <= _AGREES_WITHIN[name] for name, far in apart.items()) else sum(apart.values())
+
+
+def _distance(name: str, wanted: Any, value: Any) -> float:
+    """From 0 to 1: of numbers over their range, of sizes over the one wanted, of colours 1 less the F1 of the sets."""
+    if name == "colours":
+        return 1 - 2 * len({*wanted} & {*value}) / (len(wanted) + len(value))
+    if name == "size_mm":
+        return min(1.0, abs(wanted - value) / wanted)
+    low, high = RANGES[name]
+    return abs(wanted - value) / (high - low)
+
+
+_AGREES_WITHIN = {"asymmetry": 0, "border": 1 / 8, "colours": 0, "size_mm": 0.25, "tone": 1 / 9}
+"""The distance up to which each attribute that can be measured agrees."""
 
 
 def row(appearance: Appearance) -> dict[str, object]:

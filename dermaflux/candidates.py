@@ -8,12 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dermaflux.appearance import Appearance, compare, measure
-from dermaflux.lesion import MAX_ASYMMETRY, MAX_BORDER, MONK_TONES, LesionAttributes
+from dermaflux.appearance import measure, misfit
+from dermaflux.lesion import LesionAttributes
 from dermaflux.samples import Preview, Sample
-
-NO_LESION = 10.0
-"""More than everything else that may differ together."""
 
 Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
 
@@ -51,32 +48,3 @@ def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> I
         left = sorted(best)
         if not left:
             return
-
-
-def misfit(asked: LesionAttributes, found: Appearance) -> float:
-    """How far the measured lesion is from the one asked for: 0 where all that can be measured agrees, as `compare`
-    judges it; else the sum over the attributes of what differs, each from 0 to 1; NO_LESION where there is none."""
-    if not found.found:
-        return NO_LESION
-    if all(line.agrees is not False for line in compare(asked, found)):
-        return 0.0
-    measured = found.attributes()
-    return sum(
-        far(getattr(asked, name), getattr(measured, name))
-        for name, far in _DISTANCES.items()
-        if getattr(asked, name) not in (None, ())
-    )
-
-
-def _apart(colours: Sequence[str], others: Sequence[str]) -> float:
-    """1 less the F1 (Dice) of two sets of colours."""
-    return 1 - 2 * len({*colours} & {*others}) / (len(colours) + len(others))
-
-
-_DISTANCES = {
-    "asymmetry": lambda asked, found: abs(asked - found) / MAX_ASYMMETRY,
-    "border": lambda asked, found: abs(asked - found) / MAX_BORDER,
-    "colours": _apart,
-    "size_mm": lambda asked, found: min(1.0, abs(asked - found) / asked),
-    "tone": lambda asked, found: abs(asked - found) / (len(MONK_TONES) - 1),
-}

@@ -175,10 +175,10 @@ def lora(
 ) -> None:
     """A LoRA on a frozen base, on the train split of manifests: writes DIR/lora, and kohya.safetensors beside.
 
-    The defaults are the method's for FLUX.1: rank and alpha 64, 512 px, bf16 (--set precision=no for 32 bits). Latents
-    and captions are encoded once, to DIR/pairs.safetensors, of which a step reads its batch alone. With --fit bucket
-    every batch has images of one shape. Under `accelerate launch` or torchrun each process takes
-    --batch images a step.
+    The defaults are the method's for FLUX.1: rank and alpha 64, 512 px, bf16 where the machine computes with it
+    (--set precision=no: 32 bits). Latents and captions are encoded once, to DIR/pairs.safetensors, of which a step
+    reads its batch alone. With --fit bucket every batch has images of one shape. Under `accelerate launch` or torchrun
+    each process takes --batch images a step.
     """
     from dermaflux.training.fitting import FITS
     from dermaflux.training.flow import FlowOptions

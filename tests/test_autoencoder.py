@@ -12,7 +12,7 @@ from dermaflux.model_files import NATIVE
 from dermaflux.training import autoencoder
 from dermaflux.training.autoencoder import CONFIG, LATENTS, AutoencoderOptions
 from dermaflux.training.pieces import SIDE, inner_decoder, lessons, pieces
-from dermaflux.training.precision import precision
+from dermaflux.training.precision import mixed_precision
 from dermaflux.training.taef2 import Taef2
 
 OPTIONS = AutoencoderOptions(steps=2, batch=4, pieces_steps=6, pieces_batch=4, detail_steps=2, views=32)
@@ -98,7 +98,8 @@ def test_16_bits_are_for_processors_that_compute_with_them(native, bits, asked, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
     teacher = Taef2().frozen()
-    assert precision() == asked and {one.dtype for one in teacher.parameters()} == {bits}
+    assert mixed_precision() == asked and {one.dtype for one in teacher.parameters()} == {bits}
+    assert mixed_precision("no") == "no" and mixed_precision("bf16") == "bf16", "what is asked for counts"
     assert teacher.taken(pixels[:1].float()).dtype == bits and teacher.encode(pixels[:1] / 127.5 - 1).isfinite().all()
 
 

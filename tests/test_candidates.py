@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from dermaflux import ordering, phantom
-from dermaflux.appearance import compare, measure
-from dermaflux.candidates import NO_LESION, misfit, nearest, seed_of
+from dermaflux.appearance import NO_LESION, compare, measure, misfit
+from dermaflux.candidates import nearest, seed_of
 from dermaflux.caption import caption
 from dermaflux.errors import DataError, InputError
 from dermaflux.generator import Generator, Preview, Sample

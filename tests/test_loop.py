@@ -122,7 +122,7 @@ def test_a_state_from_which_the_next_step_fails_is_not_kept_as_the_last_good_one
         (dict(warmup=-1), "warmup must not be below 0, as -1 is"),
         (dict(distil_from=1.1), "distil_from must be from 0 to 1, not 1.1"),
         (dict(caption_dropout=1.5), "caption_dropout must be from 0 to 1, not 1.5"),
-        (dict(precision="foo"), "precision must be one of no, bf16, fp16, not “foo”"),
+        (dict(precision="foo"), "precision must be one of auto, no, bf16, fp16, not “foo”"),
     ],
 )
 def test_an_option_by_which_no_run_can_be_made_is_named(values, sentence):

@@ -32,7 +32,7 @@ from dermaflux.training.critic import Critic
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
 from dermaflux.training.pieces import inner_decoder, lessons, pieces
-from dermaflux.training.precision import precision
+from dermaflux.training.precision import mixed_precision
 from dermaflux.training.taef2 import LATENTS, Taef2
 
 BATCH = 32
@@ -99,7 +99,7 @@ def _train_pieces(
     """Teach each piece of the model what the teacher's does."""
     if options.pieces_steps == 0:
         return
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     learned = pieces(model, teacher)
     parameters = [p for piece in learned for p in piece.student.parameters()]
     optimizer, schedule = optimizer_of(parameters, options.pieces_rate, options.pieces_steps)
@@ -149,7 +149,7 @@ def _train_whole(
     model: AutoencoderTiny, views: Callable, out: Path, options: AutoencoderOptions, run: Callable
 ) -> None:
     """Teach the decoder as a whole to draw what the teacher draws, and the encoder its latents."""
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     parameters = list(model.parameters())
     optimizer, schedule = optimizer_of(parameters, options.learning_rate, options.steps)
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
@@ -177,7 +177,7 @@ def _train_detail(
 
     Where the critic pulls the picture, it does so with `options.detail` of the force that holds it to its target.
     """
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     critic = Critic(teacher).to(accelerator.device)
     parameters, judges = list(model.decoder.parameters()), list(critic.heads.parameters())
     optimizer, schedule = optimizer_of(parameters, options.detail_rate, options.detail_steps)

@@ -34,7 +34,7 @@ from dermaflux.training.calibration import HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.folds import divide, is_real, read_rows
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
-from dermaflux.training.precision import precision
+from dermaflux.training.precision import mixed_precision
 from dermaflux.training.teacher import Lessons, Teacher, echo_loss
 from dermaflux.training.views import augment
 
@@ -231,7 +231,7 @@ def optimise(
                 found = found.knowing(chain(random, turned(pixels, ASKED)), labels)
         return found
 
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     both = torch.nn.ModuleList([model, echo])
     optimizer = create_optimizer_v2(both, "adamw", lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.steps // 20 + 1, options.steps)

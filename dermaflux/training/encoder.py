@@ -23,7 +23,7 @@ from dermaflux.model_files import NATIVE
 from dermaflux.training.autoencoder import CONFIG, augment, decibels, optimizer_of, save
 from dermaflux.training.loop import checked, digest, fit, settings, update
 from dermaflux.training.phantoms import draw_phantoms
-from dermaflux.training.precision import precision
+from dermaflux.training.precision import mixed_precision
 from dermaflux.training.taef2 import Taef2
 
 
@@ -56,7 +56,7 @@ def train(
 ) -> AutoencoderTiny:
     """Train the encoder of `model` on images `pixels` (N, 3, H, W) uint8, checkpointing to `out`; returns `model` in
     eval mode. encode: the teacher's latents of images (B, 3, H, W) in [-1, 1]. made_of: see `fit`."""
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     model = model.to(memory_format=torch.channels_last).requires_grad_(False)
     parameters = list(model.encoder.requires_grad_(True).parameters())
     optimizer, schedule = optimizer_of(parameters, options.learning_rate, options.steps, options.warmup)

@@ -34,6 +34,7 @@ from dermaflux.memory import best_device
 from dermaflux.training.calibration import MALIGNANT, HeldOut, calibrate, fit_gate, readme
 from dermaflux.training.folds import is_real
 from dermaflux.training.loop import checked, digest, fit, settings, update
+from dermaflux.training.precision import AUTO, mixed_precision
 from dermaflux.training.views import augment
 
 
@@ -45,7 +46,8 @@ class FinetuneOptions:
     ones; image_size in px, 0 being the architecture's own. balanced: 1 for batches with as many images of each class, 0
     for the natural shares. augmented: 1 for random views, 0 for the images as they are. check_every: steps between two
     looks at the validation set; patience: looks without a better AUC after which training ends, 0 to train to the end
-    and keep the last weights, whatever that set says. ema: decay of the averaged weights. precision: bf16, fp16 or no.
+    and keep the last weights, whatever that set says. ema: decay of the averaged weights. precision: bf16, fp16, no, or
+    auto for what suits the machine.
     """
 
     arch: str = "vit_base_patch16_224"
@@ -60,7 +62,7 @@ class FinetuneOptions:
     check_every: int = 100
     patience: int = 8
     ema: float = 0.99
-    precision: str = "bf16"
+    precision: str = AUTO
     seed: int = 0
 
     def __post_init__(self):
@@ -188,7 +190,7 @@ def _optimise(
 ) -> None:
     """Train `model` in place on `pixels` (N, 3, S, S) uint8 of `rows`; `tried`: the validation images, likewise."""
     accelerator = Accelerator(
-        mixed_precision=options.precision,
+        mixed_precision=mixed_precision(options.precision),
         cpu=best_device() == "cpu",
         dataloader_config=DataLoaderConfiguration(split_batches=True),  # the rate's schedule counts steps, not samples
     )

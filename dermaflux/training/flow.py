@@ -28,6 +28,7 @@ from dermaflux.training import trained_weights
 from dermaflux.training.guidance import NOTHING_WORSE, Teacher, Worse
 from dermaflux.training.loop import checked, fit, settings, update
 from dermaflux.training.pairs import Pairs
+from dermaflux.training.precision import AUTO, mixed_precision
 
 ALL_FROM = 1.5
 """The scale of guidance from which on it leads as far as it is to from a weaker network and contrary captions; at 1 it
@@ -66,7 +67,7 @@ class FlowOptions:
     time_mean: float = 0.8
     time_spread: float = 1.5
     ema: float = 0.998
-    precision: str = "bf16"
+    precision: str = AUTO
     save_every: int = 200
     log_every: int = 20
     sample_every: int = 0
@@ -95,7 +96,7 @@ def train(
     (accelerate launch, torchrun) each takes its share of one large batch.
     """
     accelerator = Accelerator(
-        mixed_precision=options.precision,
+        mixed_precision=mixed_precision(options.precision),
         cpu=best_device() == "cpu",
         gradient_accumulation_steps=options.accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True),  # the rate's schedule counts steps, not samples

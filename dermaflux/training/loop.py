@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from dermaflux.errors import DermaFluxError, InputError, first_line
 from dermaflux.files import alone_at, write_atomically
+from dermaflux.training.precision import AUTO
 
 MADE_OF = "made_of.json"
 FREE = ("steps", "_every", "compiled", "checkpointing", "patience")
@@ -51,7 +52,7 @@ NATURALS = (
     "detail_steps",
 )
 SHARES = ("caption_dropout", "ema", "distil_from", "labels_from")
-PRECISIONS = ("no", "bf16", "fp16")
+PRECISIONS = (AUTO, "no", "bf16", "fp16")
 """Options that are at least 1, those not below 0, those from 0 to 1, and what the one of that name may be."""
 
 

@@ -32,6 +32,7 @@ from dermaflux.training.guidance import Contraries, Worse
 from dermaflux.training.lora import LoraOptions
 from dermaflux.training.nano import CHANGED_FOR_LORA, Captioned, Fit, latents_of, real_images
 from dermaflux.training.pairs import Pairs
+from dermaflux.training.precision import mixed_precision
 from dermaflux.training.validation import Validation, sheets
 
 log = logging.getLogger("dermaflux")
@@ -85,7 +86,7 @@ def train_lora(
     rows = rows_of(material.manifests, "train")
     material = replace(material, captions=material.captions or _where_captions_are(rows))
     processes = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
-    exact = processes.device.type == "cpu" or options.flow.precision == "no"
+    exact = processes.device.type == "cpu" or mixed_precision(options.flow.precision) == "no"
     loaded = loading.load(spec, "cpu", "float32" if exact else "bf16")
     pipe, length = loaded.pipe, min(loaded.pipe.tokenizer_2.model_max_length, LENGTH)
     size = material.size or min(SIZE, native_size(pipe.vae.config))

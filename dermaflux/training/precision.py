@@ -1,14 +1,17 @@
-"""At how many bits autoencoder, text encoders and classifier learn: at 16 where the machine has instructions for
-bfloat16, else at 32. What trains transformers asks (`--set precision`).
+"""At how many bits is learned: at 16 where the machine has instructions for bfloat16, else at 32.
 
 A processor without them converts at every operation, and takes several times as long at 16 bits as at 32.
 """
 
 import torch
 
+AUTO = "auto"
 
-def precision() -> str:
-    """For accelerate: bf16 or no."""
+
+def mixed_precision(asked: str = AUTO) -> str:
+    """For accelerate: `asked`, or what suits the machine, bf16 or no."""
+    if asked != AUTO:
+        return asked
     return "bf16" if dtype() == torch.bfloat16 else "no"
 
 

@@ -28,7 +28,7 @@ from dermaflux import lesion
 from dermaflux.caption import caption
 from dermaflux.lesion import LesionAttributes
 from dermaflux.training.loop import checked, fit, settings, update
-from dermaflux.training.precision import precision
+from dermaflux.training.precision import mixed_precision
 
 WIDTH = 128
 CLIP_LENGTH, T5_LENGTH = 112, 32
@@ -191,7 +191,7 @@ def main(out: Path, options: TextOptions) -> None:
             )
         ),
     )
-    accelerator = Accelerator(mixed_precision=precision())
+    accelerator = Accelerator(mixed_precision=mixed_precision())
     optimizer = torch.optim.AdamW(reader.parameters(), lr=options.learning_rate)
     schedule = get_cosine_schedule_with_warmup(optimizer, options.steps * 3 // 10, options.steps)
     reader, optimizer, schedule = accelerator.prepare(reader, optimizer, schedule)
