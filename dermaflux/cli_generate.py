@@ -59,6 +59,7 @@ def generate(
         float, typer.Option(help="0 (off) to 0.5: faster, slightly different, one image at a time")
     ] = 0.0,
     eta: Annotated[float | None, typer.Option(help="how much noise steps renew, 0 (none) to 1.5")] = None,
+    eta_below: Annotated[float | None, typer.Option(help="up to which noise level, 0.2 to 1 (all)")] = None,
     contrast: Annotated[
         float, typer.Option(help="0 (off) to 2: how far to lead away from other asymmetry, border and colours")
     ] = 0.0,
@@ -140,7 +141,12 @@ def generate(
     spec = find_model(model, lora)
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength, size=size)
     settings |= dict(
-        noise=noise, first_block_cache=first_block_cache, eta=eta, contrast=contrast, candidates=candidates
+        noise=noise,
+        first_block_cache=first_block_cache,
+        eta=eta,
+        eta_below=eta_below,
+        contrast=contrast,
+        candidates=candidates,
     )
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)

@@ -202,7 +202,7 @@ class Generator:
                 velocity = self._velocity(x, t, prompt, negative, leading(sigmas[i], led), options, cache)
                 clean = x - sigmas[i] * velocity
                 if options.eta:
-                    x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, noise.draw)
+                    x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, options.eta_below, noise.draw)
                 else:
                     x = scheduler.step(velocity, t, x, return_dict=False)[0]
                 if not previewed:

@@ -32,8 +32,9 @@ NAMES = {
     "strength": "variation strength",
     "first_block_cache": "first-block cache",
     "eta": "fresh noise (eta)",
+    "eta_below": "fresh noise up to level",
 }
-RARE = ("noise", "first_block_cache", "eta", "contrast")
+RARE = ("noise", "first_block_cache", "eta", "eta_below", "contrast")
 """Options that are told where they are not as usual."""
 
 

@@ -14,6 +14,8 @@ MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
 MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
 MAX_ETA, MAX_CONTRAST, MAX_CANDIDATES = 1.5, 2.0, 16
+FINEST = 0.2
+"""The noise level below which steps renew no noise: the finest texture is settled there."""
 MAX_NAME = 300
 
 
@@ -44,7 +46,7 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known; eta,
+    whether its owner grants access one by one; documented: whether what it was trained on is known; eta, eta_below,
     candidates: as in SamplingOptions.
     """
 
@@ -69,6 +71,7 @@ class ModelSpec:
     gated: bool = False
     documented: bool = True
     eta: float = 0.0
+    eta_below: float = 0.5
     candidates: int = 1
 
 
@@ -94,6 +97,7 @@ MODELS: Mapping[str, ModelSpec] = {
             steps=20,
             guidance=1.25,
             eta=1.3,
+            eta_below=0.75,
             candidates=6,
             max_sequence_length=32,
             honours=frozenset(
@@ -231,9 +235,9 @@ class SamplingOptions:
     noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
     does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
     a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
-    much noise each step renews, see `schedule.ancestral`. contrast: 0-2, how far to lead away from captions of other
-    lesions, see `contrast`. candidates: 1-16, how often to draw an image at most, to keep what is nearest to what was
-    asked for, see `candidates`. Raises InputError for a value out of range.
+    much noise each step renews, up to the noise level eta_below, 0.2-1, see `schedule.ancestral`. contrast: 0-2, how
+    far to lead away from captions of other lesions, see `contrast`. candidates: 1-16, how often to draw an image at
+    most, to keep what is nearest to what was asked for, see `candidates`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -247,6 +251,7 @@ class SamplingOptions:
     noise: str = NOISES[0]
     first_block_cache: float = 0.0
     eta: float = 0.0
+    eta_below: float = 0.5
     contrast: float = 0.0
     candidates: int = 1
 
@@ -263,6 +268,7 @@ class SamplingOptions:
         _real("Variation strength", self.strength, 0.05, 1)
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
+        _real("The highest level of fresh noise", self.eta_below, FINEST, 1)
         _real("Contrast", self.contrast, 0, MAX_CONTRAST)
         _whole("The number of candidates", self.candidates, 1, MAX_CANDIDATES)
         if self.noise not in NOISES:
@@ -271,7 +277,8 @@ class SamplingOptions:
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        base = dict(steps=spec.steps, guidance=spec.guidance, size=spec.size, eta=spec.eta, candidates=spec.candidates)
+        own = ("steps", "guidance", "size", "eta", "eta_below", "candidates")
+        base = {name: getattr(spec, name) for name in own}
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
         options = cls(**base)

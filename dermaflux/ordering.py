@@ -23,9 +23,10 @@ REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "contrast": float, "candidates": int}
-_ADDED = "eta", "contrast"
-"""Settings that manifests of earlier versions lack, as these drew without."""
+_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "eta_below": float}
+_SETTINGS |= {"contrast": float, "candidates": int}
+_ADDED = "eta", "eta_below", "contrast"
+"""Settings that manifests of earlier versions lack, as these drew by the defaults of a recipe."""
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _OWN = ("captioner", "caption_faults", manifest.LEFT_OUT, "reason")
 """Further columns of manifests that this program writes."""
@@ -99,10 +100,10 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     """The images that the CSV at `path` asks for, one a row, or the first `count` of them.
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
-    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, contrast, candidates; an
-    empty cell leaves a thing to the caption or `options`. The manifest of a folder draws the folder again, each image
-    by its own name and seed, but for rows that are marked as left out; its other columns are ignored. That it names
-    another model than `spec` is remarked on. Raises DataError.
+    steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, eta_below, contrast,
+    candidates; an empty cell leaves a thing to the caption or `options`. The manifest of a folder draws the folder
+    again, each image by its own name and seed, but for rows that are marked as left out; its other columns are ignored.
+    That it names another model than `spec` is remarked on. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -31,7 +31,7 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "contrast")
+_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "eta_below", "contrast")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
 """The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
@@ -44,10 +44,10 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
-    first_block_cache: the threshold up to which steps were shortened. eta: how much noise they renewed. contrast: how
-    far they led away from other lesions. All three are 0 where they were not used, as in earlier versions. arithmetic:
-    how exact the weights were and where it was drawn, such as `bf16 on cuda, compiled`; empty where an earlier version
-    drew it. candidates: of at most so many seeds this one was chosen, as nearest to what was asked for.
+    first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, and
+    up to which level. contrast: how far they led away from other lesions. These are 0, and the level 0.5, in recipes of
+    earlier versions, where arithmetic is empty: how exact the weights were and where it was drawn, such as `bf16 on
+    cuda, compiled`. candidates: of at most so many seeds this one was chosen, as nearest to what was asked for.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
@@ -71,6 +71,7 @@ class Provenance:
     first_block_cache: float = 0.0
     arithmetic: str = ""
     eta: float = 0.0
+    eta_below: float = 0.5
     contrast: float = 0.0
     candidates: int = 1
 
@@ -199,7 +200,7 @@ def parameters(provenance: Provenance) -> str:
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
-    rare |= {"Chosen of": recipe.candidates if recipe.candidates > 1 else 0}
+    rare |= {"Eta below": bool(recipe.eta) * recipe.eta_below, "Chosen of": (recipe.candidates > 1) * recipe.candidates}
     settings |= {name: value for name, value in rare.items() if value}
     if recipe.arithmetic:
         settings["Arithmetic"] = recipe.arithmetic.replace(",", "")
@@ -250,8 +251,7 @@ def manifest_row(file: str, provenance: Provenance) -> dict[str, object]:
     """The row of a manifest for one synthetic image, by MANIFEST_COLUMNS.
 
     Synthetic images belong to the split `train`, and their source is `synthetic`. Several colours, structures or
-    artefacts are joined by "; ".
-    `varied_from` is the source's recipe as JSON.
+    artefacts are joined by "; ". `varied_from` is the source's recipe as JSON.
     """
     row = provenance._record() | provenance.attributes.specified() | {"file": file, "split": "train"}
     row["varied_from"] = provenance.source.to_json() if provenance.source else None

@@ -9,8 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
-RENEWED = 0.2, 0.5
-"""The noise levels between which steps renew noise: colours and outline are settled above, the finest texture below."""
+from dermaflux.models import FINEST
 
 
 def flux_schedule(
@@ -27,17 +26,16 @@ def flux_schedule(
     return scheduler
 
 
-def ancestral(sigma: float, following: float, eta: float) -> tuple[float, float, float]:
+def ancestral(sigma: float, following: float, eta: float, below: float = 1.0) -> tuple[float, float, float]:
     """How to go from noise level `sigma` to the `following` and renew noise on the way: the level to which Euler goes,
     what to scale the image there by, and how much fresh noise to add.
 
     eta: 0 renews nothing, 1 as much as ancestral sampling does (Song et al., arXiv 2010.02502, equation 16, whose noise
     over signal is s = sigma / (1 - sigma) of a rectified flow), more goes on from there until all is renewed:
     s_down^2 = s'^2 max(0, 1 - eta^2 (1 - s'^2 / s^2)). What steps err is in part forgotten with the noise that is
-    renewed, and not carried to the end. Outside the levels RENEWED nothing is.
+    renewed, and not carried to the end. Nothing is where the step ends above the level `below` or under FINEST.
     """
-    low, high = RENEWED
-    if not low <= following <= high or eta <= 0:
+    if not FINEST <= following <= below or following >= 1 or eta <= 0:
         return following, 1.0, 0.0
     ahead = following / (1 - following)
     ratio = 0.0 if sigma >= 1 else ahead * (1 - sigma) / sigma
@@ -53,10 +51,11 @@ def renewed(
     sigma: float,
     following: float,
     eta: float,
+    below: float,
     draw: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """`x` a step further along `velocity`, from noise level `sigma` to the `following`, by `ancestral`. draw: fresh
     noise in the shape of `x`."""
-    level, scale, amount = ancestral(sigma, following, eta)
+    level, scale, amount = ancestral(sigma, following, eta, below)
     x = scale * (x.float() + (level - sigma) * velocity.float())
     return (x + amount * draw().float() if amount else x).to(velocity.dtype)

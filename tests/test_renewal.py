@@ -48,38 +48,46 @@ def test_a_greater_eta_renews_more(sigma, following):
     assert fresh == sorted(fresh) and len(set(fresh)) == 5
 
 
-@pytest.mark.parametrize("sigma, following", [(1.0, 0.96), (0.6, 0.51), (0.25, 0.19), (0.1, 0.0)])
-def test_the_first_and_the_last_steps_add_no_noise(sigma, following):
+@pytest.mark.parametrize("sigma, following", [(0.25, 0.19), (0.1, 0.0)])
+def test_the_last_steps_add_no_noise(sigma, following):
     assert ancestral(sigma, following, 1.0) == (following, 1.0, 0.0)
 
 
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 1.3])
-def test_what_is_drawn_has_the_spread_of_the_data(eta):
+@pytest.mark.parametrize("below", [0.2, 0.5, 0.75])
+def test_steps_that_end_above_the_level_add_no_noise(below):
+    assert ancestral(1.0, below + 0.01, 1.0, below) == (below + 0.01, 1.0, 0.0)
+    assert ancestral(1.0, below, 1.0, below) == ancestral(1.0, below, 1.0) != (below, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("eta, below", [(0.0, 1.0), (0.5, 0.5), (1.0, 1.0), (1.3, 0.75), (1.3, 1.0)])
+def test_what_is_drawn_has_the_spread_of_the_data(eta, below):
     """Of numbers with a standard deviation of 0.5 the velocity is known: E[noise - x | x_t]."""
     torch.manual_seed(0)
     x, variance = torch.randn(20_000), 0.25
     sigmas = torch.linspace(1, 0, 1001).tolist()
     for sigma, following in pairwise(sigmas):
         velocity = x * (sigma - (1 - sigma) * variance) / ((1 - sigma) ** 2 * variance + sigma**2)
-        x = renewed(x, velocity, sigma, following, eta, lambda: torch.randn(20_000))
+        x = renewed(x, velocity, sigma, following, eta, below, lambda: torch.randn(20_000))
     assert float(x.std()) == pytest.approx(0.5, rel=0.03)
 
 
 def test_the_embedded_model_renews_and_flux_does_not():
-    assert SamplingOptions.defaults(MODELS["nano"]).eta == 1.3
+    options = SamplingOptions.defaults(MODELS["nano"])
+    assert (options.eta, options.eta_below) == (1.3, 0.75)
     assert (
         SamplingOptions.defaults(MODELS["flux1-dev"]).eta == SamplingOptions.defaults(MODELS["flux1-schnell"]).eta == 0
     )
 
 
 def test_a_picture_is_the_same_alone_beside_others_and_from_its_png(generator, tmp_path):
-    together = draw(generator, seeds=(4, 5), eta=0.8)
-    assert same(draw(generator, seeds=(5,), eta=0.8)[0], together[1])
+    together = draw(generator, seeds=(4, 5), eta=0.8, eta_below=0.9)
+    assert same(draw(generator, seeds=(5,), eta=0.8, eta_below=0.9)[0], together[1])
     recipe = read_provenance(save_synthetic(together[1].image, together[1].provenance, tmp_path / "one.png"))
-    assert recipe.eta == 0.8
+    assert (recipe.eta, recipe.eta_below) == (0.8, 0.9)
     *_, again = generator.redraw(recipe)
     assert same(again, together[1])
-    assert not same(draw(generator, seeds=(5,), eta=0.4)[0], together[1])
+    assert not same(draw(generator, seeds=(5,), eta=0.4, eta_below=0.9)[0], together[1])
+    assert not same(draw(generator, seeds=(5,), eta=0.8, eta_below=0.3)[0], together[1])
 
 
 @pytest.mark.parametrize("noise", ["packed", "authors"])
@@ -93,11 +101,20 @@ def test_a_variation_renews_its_noise_and_is_drawn_again(generator, noise):
 
 
 def test_a_recipe_of_before_renews_nothing(generator):
-    recipe = draw(generator, steps=1, eta=0.0)[0].provenance
-    old = recipe.to_json().replace(',"eta":0.0', "")
+    recipe = draw(generator, steps=1, eta=0.0, eta_below=0.5)[0].provenance
+    old = recipe.to_json().replace(',"eta":0.0', "").replace(',"eta_below":0.5', "")
     assert "eta" not in old and Provenance.from_json(old) == recipe
-    with pytest.raises(InputError):
-        replace(recipe, eta=1.6)
+    for wrong in (dict(eta=1.6), dict(eta_below=0.1), dict(eta_below=1.1), dict(eta_below=None)):
+        with pytest.raises(InputError):
+            replace(recipe, **wrong)
+
+
+def test_a_recipe_of_before_there_were_levels_renews_up_to_the_middle(generator):
+    drawn = draw(generator, eta=1.3, eta_below=0.5)[0]
+    old = drawn.provenance.to_json().replace(',"eta_below":0.5', "")
+    assert "eta_below" not in old
+    *_, again = generator.redraw(Provenance.from_json(old))
+    assert same(again, drawn)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.51, float("nan"), "1", None, True])

@@ -269,12 +269,13 @@ def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
         Base(
             "A mole.",
             LesionAttributes(),
-            SamplingOptions(noise="authors", first_block_cache=0.25, eta=1.0, contrast=0.5),
+            SamplingOptions(noise="authors", first_block_cache=0.25, eta=1.0, eta_below=0.75, contrast=0.5),
         )
     )
     assert rare == usual | {
         "noise": "authors",
         "first-block cache": "0.25",
         "fresh noise (eta)": "1",
+        "fresh noise up to level": "0.75",
         "contrast": "0.5",
     }

@@ -20,6 +20,7 @@ from dermaflux.lesion import (
     STRUCTURES,
 )
 from dermaflux.models import (
+    FINEST,
     MAX_CACHE,
     MAX_CANDIDATES,
     MAX_CONTRAST,
@@ -99,6 +100,7 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
         "eta": dict(value=spec.eta),
+        "eta_below": dict(value=spec.eta_below),
         "candidates": dict(value=spec.candidates),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
@@ -197,6 +199,14 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         label="Fresh noise",
         info="Eta: how much noise each step renews; 0 follows the flow alone",
         **own["eta"],
+    )
+    made["eta_below"] = gr.Slider(
+        FINEST,
+        1,
+        step=0.05,
+        label="Fresh noise up to level",
+        info="1 is noise alone; below 0.2 none is renewed. Higher: more like photographs, fainter colours",
+        **own["eta_below"],
     )
     made["contrast"] = gr.Slider(
         0,

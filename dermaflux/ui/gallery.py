@@ -138,7 +138,7 @@ def _rows(recipe: Provenance):
     yield "Model hash", recipe.model_hash
     yield "Noise", recipe.noise
     if recipe.eta:
-        yield "Fresh noise (eta)", f"{recipe.eta:g}"
+        yield "Fresh noise (eta)", f"{recipe.eta:g} up to level {recipe.eta_below:g}"
     if recipe.contrast:
         yield "Contrast", f"{recipe.contrast:g}"
     if recipe.candidates > 1:
