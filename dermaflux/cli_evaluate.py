@@ -15,6 +15,8 @@ evaluate = typer.Typer(help="Measure what models and measures are worth, with in
 evaluate.add_typer(judge_classifiers)
 
 Count = Annotated[int, typer.Option(min=20)]
+Memory = Annotated[str | None, typer.Option(help="how weights are kept, as in generate")]
+Compiled = Annotated[bool, typer.Option("--compile", help="compile the model's blocks")]
 
 
 @evaluate.command()
@@ -56,8 +58,8 @@ def concordance(
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
     contrast: Annotated[float | None, typer.Option(help="0-2")] = None,
     candidates: Annotated[int | None, typer.Option(help="1-16")] = None,
-    memory: Annotated[str | None, typer.Option(help="how weights are kept, as in generate")] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="compile the model's blocks")] = False,
+    memory: Memory = None,
+    compiled: Compiled = False,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
@@ -120,13 +122,14 @@ def steps(
     out: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, help="for the images and the curve")],
     steps: Annotated[list[int], typer.Option(help="repeatable")] = [4, 8, 12, 20, 30, 50],  # noqa: B006
     count: Count = 200,
+    memory: Memory = None,
+    compiled: Compiled = False,
 ) -> None:
     """Steps against quality: the embedded generator's images with few and with many steps, and the curve as a PNG."""
     from dermaflux.evaluation import figures
     from dermaflux.evaluation.steps import compare
-    from dermaflux.generator import Generator
 
-    typer.echo(figures.table(compare(Generator.load("nano"), real, like, _features(judge), out, steps, count)))
+    typer.echo(figures.table(compare(_embedded(memory, compiled), real, like, _features(judge), out, steps, count)))
 
 
 @evaluate.command()
@@ -261,16 +264,21 @@ def _features(source: str):
     return features.load(source, best_device())
 
 
+def _embedded(memory, compiled):
+    from dermaflux.generator import Generator
+    from dermaflux.memory import AUTO
+
+    return Generator.load("nano", memory=memory or AUTO, compiled=compiled)
+
+
 def _drawn(wanted, changes, memory, compiled):
     import numpy as np
     from tqdm import tqdm
 
     from dermaflux.caption import caption
-    from dermaflux.generator import Generator
-    from dermaflux.memory import AUTO
     from dermaflux.models import MAX_IMAGES, SamplingOptions
 
-    generator = Generator.load("nano", memory=memory or AUTO, compiled=compiled)
+    generator = _embedded(memory, compiled)
     asked = list(enumerate(wanted))
     with tqdm(total=len(asked), unit="image", disable=None) as progress:
         for first in range(0, len(asked), MAX_IMAGES):

@@ -162,6 +162,8 @@ def generate(
         orders = ordering.of_attributes(lesions, count or 1, options)
     if not any(order.options.true_cfg > 1 for order in orders):
         needed(context, "--true-cfg above 1", "negative")
+    if not any(order.options.eta for order in orders):
+        needed(context, "--eta above 0", "eta_below")
     _remark(spec, orders)
     if agree is not None:
         _remark_unlabelled(orders)

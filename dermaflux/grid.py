@@ -59,6 +59,8 @@ def described(base: Base, varied: Collection[str] = (), lora: bool = True) -> di
         given["strength"] = options.strength
     usual = SamplingOptions()
     given |= {name: value for name in RARE if (value := getattr(options, name)) != getattr(usual, name)}
+    if not options.eta and "eta" not in varied:
+        given.pop("eta_below", None)
     return {NAMES.get(name, name): _said(value) for name, value in given.items() if name not in varied}
 
 

@@ -268,7 +268,7 @@ class SamplingOptions:
         _real("Variation strength", self.strength, 0.05, 1)
         _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
         _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
-        _real("The highest level of fresh noise", self.eta_below, FINEST, 1)
+        _real("Fresh noise up to level (eta_below)", self.eta_below, FINEST, 1)
         _real("Contrast", self.contrast, 0, MAX_CONTRAST)
         _whole("The number of candidates", self.candidates, 1, MAX_CANDIDATES)
         if self.noise not in NOISES:

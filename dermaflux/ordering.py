@@ -26,7 +26,7 @@ _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float
 _SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "eta_below": float}
 _SETTINGS |= {"contrast": float, "candidates": int}
 _ADDED = "eta", "eta_below", "contrast"
-"""Settings that manifests of earlier versions lack, as these drew by the defaults of a recipe."""
+"""Settings that manifests of earlier versions lack, or have empty beside later ones: as a recipe means them."""
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _OWN = ("captioner", "caption_faults", manifest.LEFT_OUT, "reason")
 """Further columns of manifests that this program writes."""
@@ -102,8 +102,9 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
     steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, eta_below, contrast,
     candidates; an empty cell leaves a thing to the caption or `options`. The manifest of a folder draws the folder
-    again, each image by its own name and seed, but for rows that are marked as left out; its other columns are ignored.
-    That it names another model than `spec` is remarked on. Raises DataError.
+    again, each image by its own name and seed, and as earlier versions drew where they noted nothing, but for rows that
+    are marked as left out; its other columns are ignored. That it names another model than `spec` is remarked on.
+    Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
@@ -158,7 +159,7 @@ def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options:
         attributes = replace(read(text).attributes if text else LesionAttributes(), **given)
         if row.get("varied_from"):
             raise InputError("a variation of another image cannot be drawn from a plan; leave the row out.")
-        lacking = [name for name in _ADDED if name not in row] if row.get("version") else []
+        lacking = [name for name in _ADDED if not row.get(name)] if row.get("version") else []
         changes = {name: getattr(Provenance, name) for name in lacking}
         changes |= {name: _value(name, row[name], kind) for name, kind in _SETTINGS.items() if row.get(name)}
         if row.get("version"):

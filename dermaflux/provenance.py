@@ -45,9 +45,9 @@ class Provenance:
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
     first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, and
-    up to which level. contrast: how far they led away from other lesions. These are 0, and the level 0.5, in recipes of
-    earlier versions, where arithmetic is empty: how exact the weights were and where it was drawn, such as `bf16 on
-    cuda, compiled`. candidates: of at most so many seeds this one was chosen, as nearest to what was asked for.
+    up to which level. contrast: how far they led away from other lesions. Unused they are 0, and the level 0.5, as in
+    versions that lacked them. arithmetic: how exact the weights were and where it was drawn, such as `bf16 on cuda,
+    compiled`; empty in earlier versions. candidates: of at most so many this was chosen, as nearest to what was asked.
     Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 

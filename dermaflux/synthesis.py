@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dermaflux.candidates import seed_of
 from dermaflux.data import manifest
-from dermaflux.errors import DermaFluxError, InputError
+from dermaflux.errors import DermaFluxError, InputError, shown
 from dermaflux.files import MANIFEST, REJECTED, write_atomically
 from dermaflux.images import MANIFEST_COLUMNS, Provenance, manifest_row, open_untrusted, read_provenance, save_synthetic
 from dermaflux.models import MAX_IMAGES, SamplingOptions
@@ -141,8 +141,10 @@ class _Folder:
                     continue
                 drawn = (recipe.caption, recipe.attributes, recipe.model_hash, recipe.lora_hash or "")
                 ordered = (order.caption, order.attributes, generator.model_hash, generator.adapter.hash)
-                if drawn != ordered or not _drawn_by(recipe, order.options) or recipe.source is not None:
+                if drawn != ordered or recipe.source is not None:
                     raise foreign
+                if not _drawn_by(recipe, order.options):
+                    raise self._other(recipe, order.options) or foreign
                 if recipe.arithmetic != generator.arithmetic:
                     ways = f"{recipe.arithmetic or 'an earlier version'}, now {generator.arithmetic}"
                     raise InputError(f"The images in {self.path} were drawn with {ways}; choose an empty folder.")
@@ -150,6 +152,17 @@ class _Folder:
         told = _rows(self.path / REJECTED / REASONS)
         self.reasons = {row["file"]: row["reason"] for row in told if row.get("reason")}
         return self
+
+    def _other(self, recipe: Provenance, options: SamplingOptions) -> InputError | None:
+        """What to say where settings differ, so that these can be given; None where no setting does but the seed."""
+        was, now = (vars(one) for one in _alike(recipe, options))
+        name_it = lambda value: shown(value) or "none"
+        told = "; ".join(
+            f"{name} {name_it(was[name])}, now {name_it(now[name])}" for name in was if was[name] != now[name]
+        )
+        if not told:
+            return None
+        return InputError(f"The images in {self.path} were drawn with {told}: say the same, or choose an empty folder.")
 
     def settle(self, how: Mapping[str, str]) -> None:
         """Keep `how` images are drawn. Raises InputError where those that are there were drawn otherwise."""
@@ -216,9 +229,17 @@ class _Folder:
 
 def _drawn_by(recipe: Provenance, options: SamplingOptions) -> bool:
     """Whether the image of `recipe` is that of `options`, or one of the candidates that these draw."""
-    chosen = replace(recipe.options(), seeds=options.seeds, candidates=recipe.candidates)
+    was, now = _alike(recipe, options)
     seeds = (seed_of(options.seeds[0], number) for number in range(options.candidates))
-    return recipe.options() == options or (chosen == options and recipe.seed in seeds)
+    return was == now and recipe.seed in seeds
+
+
+def _alike(recipe: Provenance, options: SamplingOptions) -> tuple[SamplingOptions, SamplingOptions]:
+    """The options of `recipe` and `options`, made the same in what changes no pixels: the seed, of how many candidates
+    it is where it is the first one's, and up to which level no noise is renewed."""
+    alone = options.candidates == 1 and recipe.seed == options.seeds[0]
+    was = replace(recipe.options(), seeds=options.seeds, candidates=1 if alone else recipe.candidates)
+    return was, options if was.eta or options.eta else replace(options, eta_below=was.eta_below)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

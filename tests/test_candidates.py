@@ -126,7 +126,7 @@ def test_a_folder_of_chosen_images_is_gone_on_with_and_its_manifest_draws_the_sa
     assert not any(outcome.kept or outcome.error for outcome in synthesise(generator, orders, tmp_path / "out"))
     assert all(outcome.kept for outcome in synthesise(generator, orders, tmp_path / "out"))
     fewer = [replace(order, options=replace(order.options, candidates=1)) for order in orders]
-    with pytest.raises(InputError, match="another plan or model"):
+    with pytest.raises(InputError, match="drawn with candidates 3, now 1: say the same, or choose an empty folder"):
         list(synthesise(generator, fewer, tmp_path / "out"))
     usual = SamplingOptions.defaults(generator.spec, seeds=(99,))
     planned = ordering.of_plan(tmp_path / "out" / "manifest.csv", None, usual, generator.spec)

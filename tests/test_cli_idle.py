@@ -14,6 +14,7 @@ def run(*arguments: object, **variables: str) -> Result:
     ("given", "need"),
     [
         (("--negative", "hair"), "--true-cfg above 1"),
+        (("--eta-below", "0.6", "--eta", "0"), "--eta above 0"),
         (("--cosine", "0.8"), "--features"),
         (("--classifier", "nano"), "--agree or --lesions-only"),
     ],

@@ -9,11 +9,15 @@ import pytest
 import tiny
 import torch
 
+from dermaflux import ordering
+from dermaflux.data import manifest
 from dermaflux.errors import InputError
 from dermaflux.generator import Generator, Sample
-from dermaflux.images import Provenance, read_provenance, save_synthetic
+from dermaflux.images import Provenance, manifest_row, read_provenance, save_synthetic
+from dermaflux.lesion import LesionAttributes
 from dermaflux.models import MODELS, SamplingOptions
 from dermaflux.schedule import ancestral, renewed
+from dermaflux.synthesis import synthesise
 
 TEXT = "This photo depicts a malignant lesion. Its colours are red and black."
 LEVELS = [(1.0, 0.5), (0.7, 0.45), (0.5, 0.4), (0.3, 0.21)]
@@ -117,7 +121,33 @@ def test_a_recipe_of_before_there_were_levels_renews_up_to_the_middle(generator)
     assert same(again, drawn)
 
 
+def test_a_folder_drawn_without_fresh_noise_goes_on_at_whatever_level(generator, tmp_path):
+    options = SamplingOptions.defaults(generator.spec, steps=1, eta=0.0, eta_below=0.5)
+    orders = ordering.of_attributes((LesionAttributes("benign"),), 1, options)
+    list(synthesise(generator, orders, tmp_path))
+    level = lambda **changes: [replace(order, options=replace(order.options, **changes)) for order in orders]
+    assert all(outcome.kept for outcome in synthesise(generator, level(eta_below=0.75), tmp_path))
+    with pytest.raises(InputError, match=r"drawn with eta 0.0, now 1.3; eta_below 0.5, now 0.75: say the same"):
+        list(synthesise(generator, level(eta=1.3, eta_below=0.75), tmp_path))
+
+
+def test_rows_of_before_beside_later_ones_are_drawn_as_before(generator, tmp_path):
+    """A merged manifest has the columns of all its sets; what a set lacks is empty."""
+    drawn = draw(generator, steps=1, eta=1.3, eta_below=0.9)[0]
+    rows = [manifest_row(name, drawn.provenance) for name in ("a.png", "b.png")]
+    manifest.write(tmp_path / "m.csv", [rows[0] | {"eta": "", "eta_below": ""}, rows[1]], list(rows[0]))
+    plain = SamplingOptions.defaults(generator.spec, eta=1.0, eta_below=0.75)
+    found = [order.options for order in ordering.of_plan(tmp_path / "m.csv", None, plain, generator.spec)]
+    assert [(one.eta, one.eta_below) for one in found] == [(0.0, 0.5), (1.3, 0.9)]
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.51, float("nan"), "1", None, True])
 def test_a_share_out_of_range_is_refused(eta):
-    with pytest.raises(InputError, match="Fresh noise"):
+    with pytest.raises(InputError, match=r"\(eta\)"):
         SamplingOptions(eta=eta)
+
+
+@pytest.mark.parametrize("level", [0.19, 1.01, float("nan"), "1", None, True])
+def test_a_level_out_of_range_is_refused(level):
+    with pytest.raises(InputError, match="eta_below"):
+        SamplingOptions(eta_below=level)

@@ -93,9 +93,9 @@ def _generate(context: Context):
         size: int | None = None,
         first_block_cache: float = 0.0,
         eta: float | None = None,
-        eta_below: float | None = None,
         contrast: float = 0.0,
         candidates: int | None = None,
+        eta_below: float | None = None,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -122,10 +122,10 @@ def _generate(context: Context):
             size: side of the image in px, one of the model's sizes.
             first_block_cache: 0 (off) to 0.5; faster, slightly different images.
             eta: how much noise steps renew, 0 (none) to 1.5; the model's default if not given.
-            eta_below: up to which noise level, 0.2 to 1 (all); the model's default if not given.
             contrast: how far to lead away from other asymmetry, border and colours, 0 (off) to 2.
             candidates: at most so many draws of each image, 1 to 16, from seeds that follow from its own; the one is
                 kept whose measured lesion is nearest to the attributes. The model's default if not given.
+            eta_below: up to which noise level steps renew noise, 0.2 to 1 (all); the model's default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.

@@ -205,7 +205,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         1,
         step=0.05,
         label="Fresh noise up to level",
-        info="1 is noise alone; below 0.2 none is renewed. Higher: more like photographs, fainter colours",
+        info="1 is noise alone; below 0.2 none is renewed. Higher changes more, with fresh noise above 0",
         **own["eta_below"],
     )
     made["contrast"] = gr.Slider(
