@@ -40,7 +40,10 @@ class Blocks:
 
 
 def run(generator, **changes):
-    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **dict(steps=8, candidates=1) | changes))
+    usual = dict(
+        steps=8, candidates=1, eta_below=0.5
+    )  # of 8 steps that renew noise at higher levels too, none is cut short
+    return generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **usual | changes))
 
 
 def draw(generator, **changes):
