@@ -200,10 +200,10 @@ def parameters(provenance: Provenance) -> str:
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
-    rare |= {"Eta below": bool(recipe.eta) * recipe.eta_below, "Chosen of": (recipe.candidates > 1) * recipe.candidates}
+    chosen_of = recipe.candidates if recipe.candidates > 1 else 0
+    rare |= {"Eta below": recipe.eta and recipe.eta_below, "Chosen of": chosen_of}
+    rare |= {"Arithmetic": recipe.arithmetic.replace(",", "")}
     settings |= {name: value for name, value in rare.items() if value}
-    if recipe.arithmetic:
-        settings["Arithmetic"] = recipe.arithmetic.replace(",", "")
     settings |= {"Noise": recipe.noise, "Version": recipe.version}
     lines = [recipe.caption, f"Negative prompt: {recipe.negative}" if recipe.negative else ""]
     return "\n".join(filter(None, (*lines, ", ".join(f"{name}: {value}" for name, value in settings.items()))))

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,8 +144,11 @@ class _Folder:
                 ordered = (order.caption, order.attributes, generator.model_hash, generator.adapter.hash)
                 if drawn != ordered or recipe.source is not None:
                     raise foreign
-                if not _drawn_by(recipe, order.options):
-                    raise self._other(recipe, order.options) or foreign
+                if told := _differences(recipe, order.options):
+                    how = "say the same, or choose an empty folder"
+                    raise InputError(f"The images in {self.path} were drawn with {told}: {how}.")
+                if recipe.seed not in map(partial(seed_of, order.options.seeds[0]), range(order.options.candidates)):
+                    raise foreign
                 if recipe.arithmetic != generator.arithmetic:
                     ways = f"{recipe.arithmetic or 'an earlier version'}, now {generator.arithmetic}"
                     raise InputError(f"The images in {self.path} were drawn with {ways}; choose an empty folder.")
@@ -152,17 +156,6 @@ class _Folder:
         told = _rows(self.path / REJECTED / REASONS)
         self.reasons = {row["file"]: row["reason"] for row in told if row.get("reason")}
         return self
-
-    def _other(self, recipe: Provenance, options: SamplingOptions) -> InputError | None:
-        """What to say where settings differ, so that these can be given; None where no setting does but the seed."""
-        was, now = (vars(one) for one in _alike(recipe, options))
-        name_it = lambda value: shown(value) or "none"
-        told = "; ".join(
-            f"{name} {name_it(was[name])}, now {name_it(now[name])}" for name in was if was[name] != now[name]
-        )
-        if not told:
-            return None
-        return InputError(f"The images in {self.path} were drawn with {told}: say the same, or choose an empty folder.")
 
     def settle(self, how: Mapping[str, str]) -> None:
         """Keep `how` images are drawn. Raises InputError where those that are there were drawn otherwise."""
@@ -227,19 +220,16 @@ class _Folder:
                 manifest.write(place / MANIFEST, marked, dict.fromkeys((*columns, *more)))
 
 
-def _drawn_by(recipe: Provenance, options: SamplingOptions) -> bool:
-    """Whether the image of `recipe` is that of `options`, or one of the candidates that these draw."""
-    was, now = _alike(recipe, options)
-    seeds = (seed_of(options.seeds[0], number) for number in range(options.candidates))
-    return was == now and recipe.seed in seeds
+def _differences(recipe: Provenance, options: SamplingOptions) -> str:
+    """Which settings that change pixels, beside the seed, `recipe` has otherwise than `options`, in words.
 
-
-def _alike(recipe: Provenance, options: SamplingOptions) -> tuple[SamplingOptions, SamplingOptions]:
-    """The options of `recipe` and `options`, made the same in what changes no pixels: the seed, of how many candidates
-    it is where it is the first one's, and up to which level no noise is renewed."""
+    Of how many candidates it is does not count where it is the first one's, nor up to which level no noise is renewed.
+    """
     alone = options.candidates == 1 and recipe.seed == options.seeds[0]
-    was = replace(recipe.options(), seeds=options.seeds, candidates=1 if alone else recipe.candidates)
-    return was, options if was.eta or options.eta else replace(options, eta_below=was.eta_below)
+    was = vars(replace(recipe.options(), candidates=1 if alone else recipe.candidates))
+    now = vars(options if recipe.eta or options.eta else replace(options, eta_below=recipe.eta_below))
+    names = [name for name in was if name != "seeds" and was[name] != now[name]]
+    return "; ".join(f"{name} {shown(was[name]) or 'none'}, now {shown(now[name]) or 'none'}" for name in names)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -30,8 +30,17 @@ SETTINGS = (
     "contrast",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
-_AS_GIVEN = ("guidance", "true_cfg", "lora_strength", "strength", "noise", "first_block_cache")
-_AS_GIVEN += ("eta", "eta_below", "contrast")
+_AS_GIVEN = (
+    "guidance",
+    "true_cfg",
+    "lora_strength",
+    "strength",
+    "noise",
+    "first_block_cache",
+    "eta",
+    "eta_below",
+    "contrast",
+)
 _ZERO_COUNTS = ("asymmetry", "border")
 _HUGE = 10**40
 
