@@ -66,6 +66,9 @@ def generate(
     candidates: Annotated[
         int | None, typer.Option(help="1-16: of so many draws at most, keep the nearest to what is asked for")
     ] = None,
+    postfilter: Annotated[
+        float | None, typer.Option(help="0 (off) to 1: leave out what the autoencoder draws in all images")
+    ] = None,
     label: Annotated[str | None, typer.Option(help="benign, malignant or both in turn (default)")] = None,
     diagnosis: Annotated[str | None, typer.Option()] = None,
     asymmetry: Annotated[int | None, typer.Option(help="asymmetric axes, 0-2")] = None,
@@ -147,6 +150,7 @@ def generate(
         eta_below=eta_below,
         contrast=contrast,
         candidates=candidates,
+        postfilter=postfilter,
     )
     negative = clean(negative) if negative.strip() else ""
     options = SamplingOptions.defaults(spec, seeds=(seed,), negative=negative, **settings)

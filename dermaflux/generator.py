@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 
-from dermaflux import __version__, candidates, latents, lora, previews
+from dermaflux import __version__, candidates, latents, lora, postfilter, previews
 from dermaflux.conditioning import Prompt, joined, row_by_row, velocity_of
 from dermaflux.contrast import Lead, leading, leads
 from dermaflux.errors import ModelUnavailable, first_line
@@ -214,7 +214,7 @@ class Generator:
                 yield Preview(i + 1, len(passes), seconds, here, shown, candidate + 1, options.candidates)
             for i, row in enumerate(here):
                 recipe = Provenance(texts[row], attributes[row], seeds[i], **shared)
-                yield Sample(row, self._decode(x[i : i + 1], options.size), recipe)
+                yield Sample(row, self._decode(x[i : i + 1], options), recipe)
 
     @torch.inference_mode()
     def _encode(self, text: str, strength: float):
@@ -272,13 +272,14 @@ class Generator:
         return self._look(latents.unpack(self.pipe, packed, size), size)
 
     @torch.inference_mode()
-    def _decode(self, packed: torch.Tensor, size: int) -> Image.Image:
+    def _decode(self, packed: torch.Tensor, options: SamplingOptions) -> Image.Image:
         vae = self.pipe.vae
-        z = latents.unpack(self.pipe, packed, size) / vae.config.scaling_factor + vae.config.shift_factor
+        z = latents.unpack(self.pipe, packed, options.size) / vae.config.scaling_factor + vae.config.shift_factor
         with self._busy:
             pixels = vae.decode(z.to(vae.dtype), return_dict=False)[0]
         if not torch.isfinite(pixels).all():
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
+        pixels = postfilter.filtered(pixels, pixels.shape[-1] // z.shape[-1], options.postfilter)
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
 
 

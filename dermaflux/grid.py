@@ -33,8 +33,9 @@ NAMES = {
     "first_block_cache": "first-block cache",
     "eta": "fresh noise (eta)",
     "eta_below": "fresh noise up to level",
+    "postfilter": "post-filter",
 }
-RARE = ("noise", "first_block_cache", "eta", "eta_below", "contrast")
+RARE = ("noise", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
 """Options that are told where they are not as usual."""
 
 

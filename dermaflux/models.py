@@ -8,6 +8,7 @@ from pathlib import Path
 from dermaflux.errors import InputError, ModelUnavailable, shown
 from dermaflux.files import own_path
 from dermaflux.model_files import FLUX1, FLUX1_LATENTS, NATIVE, Weights, is_embedded, native_size, single_files
+from dermaflux.ranges import real, whole
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
@@ -47,7 +48,7 @@ class ModelSpec:
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
     whether its owner grants access one by one; documented: whether what it was trained on is known; eta, eta_below,
-    candidates: as in SamplingOptions.
+    candidates, postfilter: as in SamplingOptions.
     """
 
     name: str
@@ -73,6 +74,7 @@ class ModelSpec:
     eta: float = 0.0
     eta_below: float = 0.5
     candidates: int = 1
+    postfilter: float = 0.0
 
 
 NANO, TAEF1 = ASSETS / "nano", "madebyollin/taef1"
@@ -99,6 +101,7 @@ MODELS: Mapping[str, ModelSpec] = {
             eta=1.3,
             eta_below=0.75,
             candidates=6,
+            postfilter=1.0,
             max_sequence_length=32,
             honours=frozenset(
                 ("label", "diagnosis", "asymmetry", "border", "colours", "structures", "size_mm", "tone", "artefacts")
@@ -237,7 +240,8 @@ class SamplingOptions:
     a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
     much noise each step renews, up to the noise level eta_below, 0.2-1, see `schedule.ancestral`. contrast: 0-2, how
     far to lead away from captions of other lesions, see `contrast`. candidates: 1-16, how often to draw an image at
-    most, to keep what is nearest to what was asked for, see `candidates`. Raises InputError for a value out of range.
+    most, to keep what is nearest to what was asked for, see `candidates`. postfilter: 0-1, how much to leave out of
+    what the autoencoder draws in all images alike, see `postfilter`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -254,30 +258,32 @@ class SamplingOptions:
     eta_below: float = 0.5
     contrast: float = 0.0
     candidates: int = 1
+    postfilter: float = 0.0
 
     def __post_init__(self):
         if not 1 <= len(self.seeds) <= MAX_IMAGES:
             raise InputError(f"A run draws 1 to {MAX_IMAGES} images, not {len(self.seeds)}.")
         for seed in self.seeds:
-            _whole("The seed", seed, 0, MAX_SEED)
-        _whole("The number of steps", self.steps, 1, MAX_STEPS)
-        _whole("The size in pixels", self.size, 16, 4096)
-        _real("Guidance", self.guidance, 0, MAX_GUIDANCE)
-        _real("True CFG", self.true_cfg, 1, MAX_TRUE_CFG)
-        _real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
-        _real("Variation strength", self.strength, 0.05, 1)
-        _real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
-        _real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
-        _real("Fresh noise up to level (eta_below)", self.eta_below, FINEST, 1)
-        _real("Contrast", self.contrast, 0, MAX_CONTRAST)
-        _whole("The number of candidates", self.candidates, 1, MAX_CANDIDATES)
+            whole("The seed", seed, 0, MAX_SEED)
+        whole("The number of steps", self.steps, 1, MAX_STEPS)
+        whole("The size in pixels", self.size, 16, 4096)
+        real("Guidance", self.guidance, 0, MAX_GUIDANCE)
+        real("True CFG", self.true_cfg, 1, MAX_TRUE_CFG)
+        real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
+        real("Variation strength", self.strength, 0.05, 1)
+        real("The first-block cache", self.first_block_cache, 0, MAX_CACHE)
+        real("Fresh noise (eta)", self.eta, 0, MAX_ETA)
+        real("Fresh noise up to level (eta_below)", self.eta_below, FINEST, 1)
+        real("Contrast", self.contrast, 0, MAX_CONTRAST)
+        real("The post-filter", self.postfilter, 0, 1)
+        whole("The number of candidates", self.candidates, 1, MAX_CANDIDATES)
         if self.noise not in NOISES:
             raise InputError(f"The noise must be one of {', '.join(NOISES)}, not “{shown(self.noise)}”.")
 
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        own = ("steps", "guidance", "size", "eta", "eta_below", "candidates")
+        own = ("steps", "guidance", "size", "eta", "eta_below", "candidates", "postfilter")
         base = {name: getattr(spec, name) for name in own}
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}
@@ -286,14 +292,3 @@ class SamplingOptions:
             sizes = ", ".join(str(size) for size in spec.sizes)
             raise InputError(f"{spec.title} draws at {sizes} px, not at {options.size} px.")
         return options
-
-
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InputError(f"{name} must be a whole number from {low} to {high}, not {shown(value)}.")
-
-
-def _real(name: str, value: object, low: float, high: float) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
-        raise InputError(f"{name} must be a number from {low} to {high}, not {shown(value)}.")

@@ -31,7 +31,7 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "eta_below", "contrast")
+_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
 """The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
@@ -44,11 +44,11 @@ class Provenance:
 
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
-    first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, and
-    up to which level. contrast: how far they led away from other lesions. Unused they are 0, and the level 0.5, as in
-    versions that lacked them. arithmetic: how exact the weights were and where it was drawn, such as `bf16 on cuda,
-    compiled`; empty in earlier versions. candidates: of at most so many this was chosen, as nearest to what was asked.
-    Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
+    first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, up
+    to which level. contrast: how far they led away. postfilter: what was left out. Unused they are 0, and the level
+    0.5, as in versions that lacked them. arithmetic: how exact the weights were and where it was drawn, such as `bf16
+    on cuda, compiled`; empty in earlier versions. candidates: of at most so many this was chosen, as nearest. Raises
+    InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
     caption: str
@@ -74,6 +74,7 @@ class Provenance:
     eta_below: float = 0.5
     contrast: float = 0.0
     candidates: int = 1
+    postfilter: float = 0.0
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -200,9 +201,8 @@ def parameters(provenance: Provenance) -> str:
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
-    chosen_of = recipe.candidates if recipe.candidates > 1 else 0
-    rare |= {"Eta below": recipe.eta and recipe.eta_below, "Chosen of": chosen_of}
-    rare |= {"Arithmetic": recipe.arithmetic.replace(",", "")}
+    rare |= {"Eta below": recipe.eta and recipe.eta_below, "Chosen of": recipe.candidates * (recipe.candidates > 1)}
+    rare |= {"Post-filter": recipe.postfilter, "Arithmetic": recipe.arithmetic.replace(",", "")}
     settings |= {name: value for name, value in rare.items() if value}
     settings |= {"Noise": recipe.noise, "Version": recipe.version}
     lines = [recipe.caption, f"Negative prompt: {recipe.negative}" if recipe.negative else ""]

@@ -123,6 +123,7 @@ AXES: Mapping[str, Axis] = {
     "eta": _number("Fresh noise", "eta", (0, 0.5, 1, 1.5), (0, models.MAX_ETA), whole=False),
     "eta_below": _number("Fresh noise up to level", "eta_below", (0.2, 0.5, 0.75, 1), (models.FINEST, 1), whole=False),
     "contrast": _number("Contrast", "contrast", (0, 0.5, 1, 2), (0, models.MAX_CONTRAST), whole=False),
+    "postfilter": _number("Post-filter", "postfilter", (0, 0.5, 1), (0, 1), whole=False),
     "steps": _number("Steps", "steps", (5, 10, 20, 40), (1, models.MAX_STEPS)),
     "seed": Axis("Seed", lambda value, base: {"seeds": (value,)}, (), (0, 1, 2, 3), (0, models.MAX_SEED)),
 }

@@ -269,7 +269,9 @@ def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
         Base(
             "A mole.",
             LesionAttributes(),
-            SamplingOptions(noise="authors", first_block_cache=0.25, eta=1.0, eta_below=0.75, contrast=0.5),
+            SamplingOptions(
+                noise="authors", first_block_cache=0.25, eta=1.0, eta_below=0.75, contrast=0.5, postfilter=0.5
+            ),
         )
     )
     assert rare == usual | {
@@ -278,4 +280,5 @@ def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
         "fresh noise (eta)": "1",
         "fresh noise up to level": "0.75",
         "contrast": "0.5",
+        "post-filter": "0.5",
     }

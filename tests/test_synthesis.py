@@ -158,8 +158,8 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
-    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", first_block_cache=0.2)
-    given = replace(given, eta=0.5, eta_below=0.9, contrast=0.5)
+    rare = dict(first_block_cache=0.2, eta=0.5, eta_below=0.9, contrast=0.5, postfilter=0.5)
+    given = replace(options, negative="hair", true_cfg=2.0, noise="authors", **rare)
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     plain = SamplingOptions.defaults(tiny_generator.spec)
@@ -171,16 +171,17 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
 
 
 def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(tiny_generator, options, tmp_path):
-    orders = ordering.of_attributes((plausible(1),), 1, replace(options, eta=0.0, eta_below=0.5, contrast=0.0))
+    before = replace(options, eta=0.0, eta_below=0.5, contrast=0.0, postfilter=0.0)
+    orders = ordering.of_attributes((plausible(1),), 1, before)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     with (tmp_path / "first" / "manifest.csv").open(newline="") as stream:
         [row] = csv.DictReader(stream)
-    old = {name: cell for name, cell in row.items() if name not in ("eta", "eta_below", "contrast")}
+    old = {name: cell for name, cell in row.items() if name not in ("eta", "eta_below", "contrast", "postfilter")}
     with (tmp_path / "old.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, old)
         writer.writeheader()
         writer.writerow(old)
-    now = SamplingOptions.defaults(tiny_generator.spec, eta=1.3, eta_below=0.9, contrast=1.0)
+    now = SamplingOptions.defaults(tiny_generator.spec, eta=1.3, eta_below=0.9, contrast=1.0, postfilter=1.0)
     [again] = ordering.of_plan(tmp_path / "old.csv", None, now, tiny_generator.spec)
     assert again.options == orders[0].options
 

@@ -96,6 +96,7 @@ def _generate(context: Context):
         contrast: float = 0.0,
         candidates: int | None = None,
         eta_below: float | None = None,
+        postfilter: float | None = None,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -126,6 +127,8 @@ def _generate(context: Context):
             candidates: at most so many draws of each image, 1 to 16, from seeds that follow from its own; the one is
                 kept whose measured lesion is nearest to the attributes. The model's default if not given.
             eta_below: up to which noise level steps renew noise, 0.2 to 1 (all); the model's default if not given.
+            postfilter: how much of what the autoencoder draws in all images to leave out, 0 (none) to 1; the model's
+                default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.
@@ -149,6 +152,7 @@ def _generate(context: Context):
             eta_below=eta_below,
             contrast=contrast,
             candidates=candidates,
+            postfilter=postfilter,
         )
         folder = folders.new_folder()
         samples = context.generator().sample(text, options, attributes=attributes)

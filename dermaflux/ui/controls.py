@@ -102,6 +102,7 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
         "eta": dict(value=spec.eta),
         "eta_below": dict(value=spec.eta_below),
         "candidates": dict(value=spec.candidates),
+        "postfilter": dict(value=spec.postfilter),
         "lora_strength": dict(
             value=spec.lora.strength if spec.lora else 0,
             info=spec.lora.title if spec.lora else "The loaded model has no LoRA",
@@ -215,5 +216,13 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         step=0.1,
         label="Contrast",
         info="How far to lead away from other asymmetry, border and colours than asked for; 0 is off, and faster",
+    )
+    made["postfilter"] = gr.Slider(
+        0,
+        1,
+        step=0.1,
+        label="Post-filter",
+        info="Leaves out a faint pattern and the colour noise that the autoencoder draws in all images; 0 is off",
+        **own["postfilter"],
     )
     return made

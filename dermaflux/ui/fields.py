@@ -28,6 +28,7 @@ SETTINGS = (
     "eta",
     "eta_below",
     "contrast",
+    "postfilter",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
 _AS_GIVEN = (
@@ -40,6 +41,7 @@ _AS_GIVEN = (
     "eta",
     "eta_below",
     "contrast",
+    "postfilter",
 )
 _ZERO_COUNTS = ("asymmetry", "border")
 _HUGE = 10**40

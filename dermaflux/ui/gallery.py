@@ -141,6 +141,8 @@ def _rows(recipe: Provenance):
         yield "Fresh noise (eta)", f"{recipe.eta:g} up to level {recipe.eta_below:g}"
     if recipe.contrast:
         yield "Contrast", f"{recipe.contrast:g}"
+    if recipe.postfilter:
+        yield "Post-filter", f"{recipe.postfilter:g}"
     if recipe.candidates > 1:
         yield "Chosen of", f"at most {recipe.candidates} candidates"
     if recipe.first_block_cache:
