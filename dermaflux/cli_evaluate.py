@@ -58,16 +58,17 @@ def concordance(
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
     contrast: Annotated[float | None, typer.Option(help="0-2")] = None,
     candidates: Annotated[int | None, typer.Option(help="1-16")] = None,
+    postfilter: Annotated[float | None, typer.Option(help="0-1")] = None,
     memory: Memory = None,
     compiled: Compiled = False,
 ) -> None:
     """Requested against measured appearance: of the images in DIR, or of COUNT that the embedded generator draws."""
     from dermaflux.evaluation import concordance, figures
 
-    changes = dict(lora_strength=lora_strength, contrast=contrast, candidates=candidates)
+    changes = dict(lora_strength=lora_strength, contrast=contrast, candidates=candidates, postfilter=postfilter)
     if drawn is not None:
         if compiled or any(given is not None for given in (count, memory, *changes.values())):
-            named = "--count, --lora-strength, --contrast, --candidates, --memory and --compile"
+            named = "--count, --lora-strength, --contrast, --candidates, --postfilter, --memory and --compile"
             raise InputError(f"{named} are for what is drawn now; DIR is measured as it is.")
         wanted, images = concordance.drawn_folder(drawn)
     else:

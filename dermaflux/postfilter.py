@@ -16,7 +16,9 @@ BLUR = 1.0
 
 def filtered(x: torch.Tensor, cell: int, strength: float) -> torch.Tensor:
     """Images (N, 3, H, W), H and W multiples of `cell`, less a share `strength`, 0 (as they are) to 1, of what is the
-    same in all of an image's cells of `cell` x `cell` px, beyond its mean, and of the finest colour; in float32."""
+    same in all of an image's cells of `cell` x `cell` px, beyond its mean, and of the finest colour; in float32.
+
+    Of few cells what they share is the lesion as well: there should be a hundred or more."""
     if not strength:
         return x
     x = x.float()  # half a grey level is too coarse for what is left out

@@ -74,7 +74,7 @@ def test_a_led_step_adds_the_differences_of_the_velocities_most_where_they_are_l
             most = max(token.norm() for token in away[0])
             for place, token in enumerate(away[0]):
                 by[0, place] += 0.5 * weight * token.norm() / most * token
-        by_hand = generator._decode(x - by, options.size)
+        by_hand = generator._decode(x - by, options)
     [drawn] = draw(generator, ROUND, seeds=(3,), steps=1, contrast=0.5)
     distance = np.abs(np.asarray(drawn.image, float) - np.asarray(by_hand, float)).max()
     assert distance <= 1

@@ -120,6 +120,7 @@ def test_images_of_a_folder_are_not_drawn_anew(tmp_path):
         ("--lora-strength", "0.5"),
         ("--contrast", "0"),
         ("--candidates", "1"),
+        ("--postfilter", "0"),
         ("--compile",),
     ):
         result = CliRunner().invoke(app, ["evaluate", "concordance", str(tmp_path), *option])

@@ -71,7 +71,7 @@ def test_sample_equals_a_plain_pipeline_call(base, steps, guidance):
 def test_the_latents_are_those_of_a_plain_call_to_the_last_bit(base, monkeypatch):
     """In float32, with the same weights, noise, embeddings and steps."""
     drawn, decode = [], base._decode
-    monkeypatch.setattr(base, "_decode", lambda packed, size: drawn.append(packed) or decode(packed, size))
+    monkeypatch.setattr(base, "_decode", lambda packed, options: drawn.append(packed) or decode(packed, options))
     draw(base, seeds=(5,), steps=6, guidance=3.5)
     tokens, pooled, _ = base._encode(TEXT, 1.0)
     plain = base.pipe(

@@ -22,8 +22,8 @@ LATENT_CHANNELS = 16
 
 
 def spec(folder: Path) -> ModelSpec:
-    """The embedded spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone, and its
-    first candidate is kept."""
+    """The embedded spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone, its
+    first candidate is kept, and nothing is filtered."""
     return replace(
         MODELS["nano"],
         name="tiny",
@@ -34,6 +34,7 @@ def spec(folder: Path) -> ModelSpec:
         steps=4,
         eta=0.0,
         candidates=1,
+        postfilter=0.0,
         lora=LoraSpec("tiny-lora", "Tiny LoRA", str(folder / "lora"), "Apache-2.0"),
         previews=str(folder / "previews.safetensors"),
     )
