@@ -50,6 +50,10 @@ def generate(
     seed: Annotated[int, typer.Option(help="of the first image; the others follow")] = 0,
     steps: Annotated[int | None, typer.Option(help="1-50")] = None,
     guidance: Annotated[float | None, typer.Option(help="0-10")] = None,
+    early_guidance: Annotated[float | None, typer.Option(help="0-10, above the level --guidance-below")] = None,
+    guidance_below: Annotated[
+        float | None, typer.Option(help="up to which noise level guidance counts, 0 to 1 (all)")
+    ] = None,
     negative: Annotated[str, typer.Option(help="caption to steer away from; needs --true-cfg above 1")] = "",
     true_cfg: Annotated[float, typer.Option(help="1 (off) to 5")] = 1.0,
     lora_strength: Annotated[float | None, typer.Option(help="0-1.5")] = None,
@@ -145,6 +149,8 @@ def generate(
     settings = dict(steps=steps, guidance=guidance, true_cfg=true_cfg, lora_strength=lora_strength, size=size)
     settings |= dict(
         noise=noise,
+        early_guidance=early_guidance,
+        guidance_below=guidance_below,
         first_block_cache=first_block_cache,
         eta=eta,
         eta_below=eta_below,

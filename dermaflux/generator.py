@@ -24,7 +24,7 @@ from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.provenance import SHARED, Provenance
 from dermaflux.samples import Preview, Sample
-from dermaflux.schedule import flux_schedule, renewed
+from dermaflux.schedule import flux_schedule, guidance_at, renewed
 
 CACHED_PROMPTS = 64
 
@@ -199,7 +199,7 @@ class Generator:
             passes = [_passes(level, negative, led, len(seeds)) for level in sigmas[:-1]]
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
-                velocity = self._velocity(x, t, prompt, negative, leading(sigmas[i], led), options, cache)
+                velocity = self._velocity(x, t, sigmas[i], prompt, negative, led, options, cache)
                 clean = x - sigmas[i] * velocity
                 if options.eta:
                     x = renewed(x, velocity, *sigmas[i : i + 2], options.eta, options.eta_below, noise.draw)
@@ -230,10 +230,14 @@ class Generator:
             return self._prompts[key]
 
     @torch.inference_mode()
-    def _velocity(self, x, t, prompt, negative, led: Sequence[Lead], options: SamplingOptions, cache) -> torch.Tensor:
+    def _velocity(
+        self, x, t, level: float, prompt, negative, led: Sequence[Lead], options: SamplingOptions, cache
+    ) -> torch.Tensor:
+        guidance = guidance_at(level, options.guidance, options.early_guidance, options.guidance_below)
+
         def under(name: str, x: torch.Tensor, prompt: Prompt) -> torch.Tensor:
             with self.pipe.transformer.cache_context(name):
-                return velocity_of(self.pipe, x, t, prompt, options.guidance)
+                return velocity_of(self.pipe, x, t, prompt, guidance)
 
         with self._busy:
             self._set_strength(options.lora_strength)
@@ -242,7 +246,7 @@ class Generator:
             if negative is not None:
                 away = under("negative", x, negative)
                 velocity = away + options.true_cfg * (own - away)
-            for lead in led:
+            for lead in leading(level, led):
                 away = under(lead.name, x[lead.rows], lead.prompt)
                 velocity = velocity.index_add(0, lead.rows, lead.added(own[lead.rows] - away))
             return velocity

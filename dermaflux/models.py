@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dermaflux.errors import InputError, ModelUnavailable, shown
@@ -47,8 +47,8 @@ class ModelSpec:
     images; previews: safetensors with the linear map from a latent to RGB, where one was fitted; tiny_decoder: an
     AutoencoderTiny for previews, a folder or Hub id, where its latents have one; batch: how many images are drawn
     at once; weights: where they are known beforehand; noises: the ways of drawing noise worth choosing between; gated:
-    whether its owner grants access one by one; documented: whether what it was trained on is known; eta, eta_below,
-    candidates, postfilter: as in SamplingOptions.
+    whether its owner grants access one by one; documented: whether what it was trained on is known; early_guidance,
+    guidance_below, eta, eta_below, candidates, postfilter: as in SamplingOptions.
     """
 
     name: str
@@ -71,6 +71,8 @@ class ModelSpec:
     noises: tuple[str, ...] = NOISES[:1]
     gated: bool = False
     documented: bool = True
+    early_guidance: float = 1.0
+    guidance_below: float = 1.0
     eta: float = 0.0
     eta_below: float = 0.5
     candidates: int = 1
@@ -97,7 +99,9 @@ MODELS: Mapping[str, ModelSpec] = {
             sizes=(NATIVE,),
             size=NATIVE,
             steps=20,
-            guidance=1.25,
+            guidance=1.5,
+            early_guidance=1.1,
+            guidance_below=0.6,
             eta=1.3,
             eta_below=0.75,
             candidates=6,
@@ -232,21 +236,24 @@ def told_apart(specs: Sequence[ModelSpec]) -> tuple[ModelSpec, ...]:
 class SamplingOptions:
     """How to draw: one image for each seed.
 
-    seeds: 1-8 whole numbers in [0, 2^32 - 1]. steps: 1-50 Euler steps. guidance: 0-10, the distilled guidance scale.
-    negative, true_cfg: a caption to steer away from, and how strongly (1 is off, up to 5). lora_strength: 0-1.5.
-    size: side of the square image in px. strength: with an initial image, the share of the way back to noise, 0.05-1.
-    noise: packed is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors
-    does, on the model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5,
-    a step whose first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how
-    much noise each step renews, up to the noise level eta_below, 0.2-1, see `schedule.ancestral`. contrast: 0-2, how
-    far to lead away from captions of other lesions, see `contrast`. candidates: 1-16, how often to draw an image at
-    most, to keep what is nearest to what was asked for, see `candidates`. postfilter: 0-1, how much to leave out of
-    what the autoencoder draws in all images alike, see `postfilter`. Raises InputError for a value out of range.
+    seeds: 1-8 whole numbers in [0, 2^32 - 1]. steps: 1-50 Euler steps. guidance: 0-10, the distilled guidance scale up
+    to the noise level guidance_below, 0-1 (all); above it is early_guidance, see `schedule.guidance_at`. negative,
+    true_cfg: a caption to steer away from, and how strongly (1 is off, up to 5). lora_strength: 0-1.5. size: side of
+    the square image in px. strength: with an initial image, the share of the way back to noise, 0.05-1. noise: packed
+    is drawn on the CPU, the same on every machine; authors is drawn as the demo of the method's authors does, on the
+    model's device at 16 bits, so that its seeds carry over. first_block_cache: 0 is off; above, up to 0.5, a step whose
+    first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how much noise
+    each step renews, up to the noise level eta_below, 0.2-1, see `schedule.ancestral`. contrast: 0-2, how far to lead
+    away from captions of other lesions, see `contrast`. candidates: 1-16, how often to draw an image at most, to keep
+    what is nearest to what was asked for, see `candidates`. postfilter: 0-1, how much to leave out of what the
+    autoencoder draws in all images alike, see `postfilter`. Raises InputError for a value out of range.
     """
 
     seeds: tuple[int, ...] = (0,)
     steps: int = 20
     guidance: float = 2.0
+    early_guidance: float = 1.0
+    guidance_below: float = 1.0
     negative: str = ""
     true_cfg: float = 1.0
     lora_strength: float = 1.0
@@ -268,6 +275,8 @@ class SamplingOptions:
         whole("The number of steps", self.steps, 1, MAX_STEPS)
         whole("The size in pixels", self.size, 16, 4096)
         real("Guidance", self.guidance, 0, MAX_GUIDANCE)
+        real("Early guidance", self.early_guidance, 0, MAX_GUIDANCE)
+        real("Guidance up to level (guidance_below)", self.guidance_below, 0, 1)
         real("True CFG", self.true_cfg, 1, MAX_TRUE_CFG)
         real("LoRA strength", self.lora_strength, 0, MAX_LORA_STRENGTH)
         real("Variation strength", self.strength, 0.05, 1)
@@ -283,7 +292,7 @@ class SamplingOptions:
     @classmethod
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
-        own = ("steps", "guidance", "size", "eta", "eta_below", "candidates", "postfilter")
+        own = {field.name for field in fields(cls)} & {field.name for field in fields(spec)}
         base = {name: getattr(spec, name) for name in own}
         base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
         base |= {name: value for name, value in changes.items() if value is not None}

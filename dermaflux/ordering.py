@@ -25,7 +25,8 @@ _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
 _SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "eta_below": float}
 _SETTINGS |= {"contrast": float, "candidates": int, "postfilter": float}
-_ADDED = "eta", "eta_below", "contrast", "postfilter"
+_SETTINGS |= {"early_guidance": float, "guidance_below": float}
+_ADDED = "early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter"
 """Settings that manifests of earlier versions lack, or have empty beside later ones: as a recipe means them."""
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}
 _OWN = ("captioner", "caption_faults", manifest.LEFT_OUT, "reason")
@@ -101,10 +102,10 @@ def of_plan(path: Path, count: int | None, options: SamplingOptions, spec: Model
 
     Columns: caption, the names of attributes (several colours, structures or artefacts are parted by ; or ,), seed, and
     steps, guidance, negative, true_cfg, lora_strength, size, noise, first_block_cache, eta, eta_below, contrast,
-    candidates, postfilter; an empty cell leaves a thing to the caption or `options`. The manifest of a folder draws the
-    folder again, each image by its own name and seed, and as earlier versions drew where they noted nothing, but for
-    rows that are marked as left out; its other columns are ignored. That it names another model than `spec` is remarked
-    on. Raises DataError.
+    candidates, postfilter, early_guidance, guidance_below; an empty cell leaves a thing to the caption or `options`.
+    The manifest of a folder draws the folder again, each image by its own name and seed, and as earlier versions drew
+    where they noted nothing, but for rows that are marked as left out; its other columns are ignored. That it names
+    another model than `spec` is remarked on. Raises DataError.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:

@@ -31,7 +31,8 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "true_cfg", "lora_strength", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
+_REALS = ("guidance", "early_guidance", "guidance_below", "true_cfg", "lora_strength", "first_block_cache")
+_REALS += ("eta", "eta_below", "contrast", "postfilter")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
 """The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."
@@ -45,10 +46,10 @@ class Provenance:
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
     first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, up
-    to which level. contrast: how far they led away. postfilter: what was left out. Unused they are 0, and the level
-    0.5, as in versions that lacked them. arithmetic: how exact the weights were and where it was drawn, such as `bf16
-    on cuda, compiled`; empty in earlier versions. candidates: of at most so many this was chosen, as nearest. Raises
-    InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
+    to which level. contrast: how far they led away. postfilter: what was left out. Unused they are 0, and the levels
+    0.5 of eta and 1 of guidance, as in versions that lacked them. arithmetic: how exact the weights were and where it
+    was drawn, as `bf16 on cuda, compiled`; empty in earlier versions. candidates: of at most so many this was chosen.
+    Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
     """
 
     caption: str
@@ -75,6 +76,8 @@ class Provenance:
     contrast: float = 0.0
     candidates: int = 1
     postfilter: float = 0.0
+    early_guidance: float = 1.0
+    guidance_below: float = 1.0
 
     def __post_init__(self):
         for name, limit in _TEXTS.items():
@@ -201,6 +204,8 @@ def parameters(provenance: Provenance) -> str:
     if recipe.source:
         settings |= {"Variation strength": recipe.strength, "Varied from seed": recipe.source.seed}
     rare = {"First-block cache": recipe.first_block_cache, "Eta": recipe.eta, "Contrast": recipe.contrast}
+    if recipe.guidance_below < 1:
+        settings |= {"Early guidance": recipe.early_guidance, "Guidance below": recipe.guidance_below}
     rare |= {"Eta below": recipe.eta and recipe.eta_below, "Chosen of": recipe.candidates * (recipe.candidates > 1)}
     rare |= {"Post-filter": recipe.postfilter, "Arithmetic": recipe.arithmetic.replace(",", "")}
     settings |= {name: value for name, value in rare.items() if value}
@@ -260,9 +265,7 @@ def manifest_row(file: str, provenance: Provenance) -> dict[str, object]:
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, tuple):
-        return "; ".join(value)
-    return "" if value is None else value
+    return "; ".join(value) if isinstance(value, tuple) else "" if value is None else value
 
 
 def bundle(paths: Sequence[str | Path], zip_path: str | Path) -> Path:

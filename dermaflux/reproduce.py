@@ -29,7 +29,8 @@ NAME-lora: train lora {seen} --base {work}/NAME/base/pipeline --teacher {teacher
     --steps 2500 --batch 32 --learning-rate 8e-4 --captions-from appearance
     --set warmup=60 --set compiled=1 --set time_mean=0.4 --set time_spread=1.4
 NAME-draw: generate --model {work}/NAME/base/pipeline --lora {work}/NAME/lora/lora --from {seen} --label both
-    --count 7960 --guidance 1.5 --eta 0 --candidates 1 --postfilter 0 --memory bf16 --compile --out {work}/NAME/drawn
+    --count 7960 --guidance 1.5 --guidance-below 1 --eta 0 --candidates 1 --postfilter 0 --memory bf16 --compile
+    --out {work}/NAME/drawn
 NAME-realism: evaluate realism {data} {work}/NAME/drawn --features {features}
 """
 _TABLE = """

@@ -1,5 +1,5 @@
-"""The schedule of FLUX.1, Euler steps of a rectified flow, shifted towards noise with the number of tokens; and steps
-that renew a share of the noise."""
+"""The schedule of FLUX.1, Euler steps of a rectified flow, shifted towards noise with the number of tokens; at which
+noise levels guidance counts; and steps that renew a share of the noise."""
 
 import math
 from collections.abc import Callable
@@ -24,6 +24,13 @@ def flux_schedule(
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), device=device, mu=mu)
     scheduler.set_begin_index(0)
     return scheduler
+
+
+def guidance_at(level: float, guidance: float, early: float, below: float) -> float:
+    """The distilled guidance scale at a noise `level`, 0 to 1 (noise alone): `guidance` up to the level `below`, else
+    `early`, where 1 is none. Images that are guided from noise on are alike; guided later, they vary more (Kynkäänniemi
+    et al., arXiv 2404.07724)."""
+    return guidance if level <= below else early
 
 
 def ancestral(sigma: float, following: float, eta: float, below: float = 1.0) -> tuple[float, float, float]:

@@ -120,6 +120,8 @@ AXES: Mapping[str, Axis] = {
         "LoRA strength", "lora_strength", (0, 0.5, 1, 1.5), (0, models.MAX_LORA_STRENGTH), whole=False
     ),
     "guidance": _number("Guidance", "guidance", (1, 2, 3, 5), (0, models.MAX_GUIDANCE), whole=False),
+    "early_guidance": _number("Early guidance", "early_guidance", (1, 1.5, 2), (0, models.MAX_GUIDANCE), whole=False),
+    "guidance_below": _number("Guidance up to level", "guidance_below", (0.5, 0.75, 1), (0, 1), whole=False),
     "eta": _number("Fresh noise", "eta", (0, 0.5, 1, 1.5), (0, models.MAX_ETA), whole=False),
     "eta_below": _number("Fresh noise up to level", "eta_below", (0.2, 0.5, 0.75, 1), (models.FINEST, 1), whole=False),
     "contrast": _number("Contrast", "contrast", (0, 0.5, 1, 2), (0, models.MAX_CONTRAST), whole=False),

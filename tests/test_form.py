@@ -106,6 +106,7 @@ def test_a_caption_that_the_form_wrote_changes_nothing():
 @pytest.mark.parametrize("source", [None, recipe(NEVUS, seed=3)])
 def test_a_restored_recipe_asks_for_exactly_what_it_records(source):
     more = dict(first_block_cache=0.12, eta=0.35, eta_below=0.9, contrast=0.6, candidates=4, postfilter=0.5)
+    more |= dict(early_guidance=1.3, guidance_below=0.4)
     given = recipe(strength=0.35 if source else None, source=source, **more)
     text_at = LATER
     answers = restored(LOADED, given)

@@ -270,11 +270,20 @@ def test_what_changes_pixels_and_is_not_as_usual_is_said_to_be_held():
             "A mole.",
             LesionAttributes(),
             SamplingOptions(
-                noise="authors", first_block_cache=0.25, eta=1.0, eta_below=0.75, contrast=0.5, postfilter=0.5
+                early_guidance=1.25,
+                guidance_below=0.75,
+                noise="authors",
+                first_block_cache=0.25,
+                eta=1.0,
+                eta_below=0.75,
+                contrast=0.5,
+                postfilter=0.5,
             ),
         )
     )
     assert rare == usual | {
+        "early guidance": "1.25",
+        "guidance up to level": "0.75",
         "noise": "authors",
         "first-block cache": "0.25",
         "fresh noise (eta)": "1",

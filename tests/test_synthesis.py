@@ -159,6 +159,7 @@ def test_a_plan_takes_captions_attributes_and_settings(tiny_generator, options, 
 
 def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options, tmp_path, caplog):
     rare = dict(first_block_cache=0.2, eta=0.5, eta_below=0.9, contrast=0.5, postfilter=0.5)
+    rare |= dict(early_guidance=1.3, guidance_below=0.5)
     given = replace(options, negative="hair", true_cfg=2.0, noise="authors", **rare)
     orders = ordering.of_attributes((plausible(1), plausible(2)), 3, given)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
@@ -171,12 +172,15 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
 
 
 def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(tiny_generator, options, tmp_path):
-    before = replace(options, eta=0.0, eta_below=0.5, contrast=0.0, postfilter=0.0)
+    before = replace(
+        options, early_guidance=1.0, guidance_below=1.0, eta=0.0, eta_below=0.5, contrast=0.0, postfilter=0.0
+    )
     orders = ordering.of_attributes((plausible(1),), 1, before)
     list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
     with (tmp_path / "first" / "manifest.csv").open(newline="") as stream:
         [row] = csv.DictReader(stream)
-    old = {name: cell for name, cell in row.items() if name not in ("eta", "eta_below", "contrast", "postfilter")}
+    added = ("early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter")
+    old = {name: cell for name, cell in row.items() if name not in added}
     with (tmp_path / "old.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, old)
         writer.writeheader()

@@ -97,6 +97,8 @@ def _generate(context: Context):
         candidates: int | None = None,
         eta_below: float | None = None,
         postfilter: float | None = None,
+        early_guidance: float | None = None,
+        guidance_below: float | None = None,
     ) -> list[str]:
         """Draw synthetic skin lesions. For research only: not a medical device, not for diagnosis.
 
@@ -129,6 +131,8 @@ def _generate(context: Context):
             eta_below: up to which noise level steps renew noise, 0.2 to 1 (all); the model's default if not given.
             postfilter: how much of what the autoencoder draws in all images to leave out, 0 (none) to 1; the model's
                 default if not given.
+            early_guidance: guidance scale at noise levels above guidance_below; the model's default if not given.
+            guidance_below: up to which noise level guidance counts, 0 to 1 (all); the model's default if not given.
 
         Returns:
             PNG files, each with its full recipe in its metadata.
@@ -143,6 +147,8 @@ def _generate(context: Context):
             seeds=fields.seeds(seed, count),
             steps=steps,
             guidance=guidance,
+            early_guidance=early_guidance,
+            guidance_below=guidance_below,
             negative=clean(negative) if negative else "",
             true_cfg=true_cfg,
             lora_strength=lora_strength,

@@ -99,6 +99,8 @@ def suited(spec: ModelSpec) -> dict[str, dict[str, Any]]:
     return attributes | {
         "steps": dict(value=spec.steps),
         "guidance": dict(value=spec.guidance),
+        "early_guidance": dict(value=spec.early_guidance),
+        "guidance_below": dict(value=spec.guidance_below),
         "eta": dict(value=spec.eta),
         "eta_below": dict(value=spec.eta_below),
         "candidates": dict(value=spec.candidates),
@@ -164,6 +166,22 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
         0, MAX_GUIDANCE, step=0.05, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
+    )
+    made["guidance_below"] = gr.Slider(
+        0,
+        1,
+        step=0.05,
+        label="Guidance up to level",
+        info="1 is noise alone: the guidance counts throughout. Above a lower level the early guidance does",
+        **own["guidance_below"],
+    )
+    made["early_guidance"] = gr.Slider(
+        0,
+        MAX_GUIDANCE,
+        step=0.05,
+        label="Early guidance",
+        info="Above that level; lower than the guidance, images vary more. 1 is none",
+        **own["early_guidance"],
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")
     made["true_cfg"] = gr.Slider(

@@ -18,6 +18,8 @@ SETTINGS = (
     "candidates",
     "steps",
     "guidance",
+    "early_guidance",
+    "guidance_below",
     "negative",
     "true_cfg",
     "lora_strength",
@@ -33,6 +35,8 @@ SETTINGS = (
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
 _AS_GIVEN = (
     "guidance",
+    "early_guidance",
+    "guidance_below",
     "true_cfg",
     "lora_strength",
     "strength",
