@@ -49,7 +49,7 @@ def generate(
     count: Annotated[int | None, typer.Option(min=1, help="images; default: 1, or every row of the plan")] = None,
     seed: Annotated[int, typer.Option(help="of the first image; the others follow")] = 0,
     steps: Annotated[int | None, typer.Option(help="1-50")] = None,
-    guidance: Annotated[float | None, typer.Option(help="0-10")] = None,
+    guidance: Annotated[float | None, typer.Option(help="0-10, up to the level --guidance-below")] = None,
     early_guidance: Annotated[float | None, typer.Option(help="0-10, above the level --guidance-below")] = None,
     guidance_below: Annotated[
         float | None, typer.Option(help="up to which noise level guidance counts, 0 to 1 (all)")
@@ -174,6 +174,8 @@ def generate(
         needed(context, "--true-cfg above 1", "negative")
     if not any(order.options.eta for order in orders):
         needed(context, "--eta above 0", "eta_below")
+    if all(order.options.guidance_below == 1 for order in orders):
+        needed(context, "--guidance-below below 1", "early_guidance")
     _remark(spec, orders)
     if agree is not None:
         _remark_unlabelled(orders)

@@ -23,7 +23,7 @@ def sweep(
     device: Annotated[str, typer.Option(envvar="DERMAFLUX_DEVICE", help="cpu, cuda, mps or auto")] = "auto",
     seed: Annotated[int, typer.Option()] = 0,
     steps: Annotated[int | None, typer.Option(help="1-50")] = None,
-    guidance: Annotated[float | None, typer.Option(help="0-10")] = None,
+    guidance: Annotated[float | None, typer.Option(help="0-10, up to the model's level")] = None,
 ) -> None:
     """Vary one or two things, all else held fixed, into a labelled grid: a PNG that carries every cell's recipe."""
     from dermaflux import sweep as sweeps

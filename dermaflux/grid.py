@@ -37,7 +37,7 @@ NAMES = {
     "eta_below": "fresh noise up to level",
     "postfilter": "post-filter",
 }
-RARE = ("early_guidance", "guidance_below", "noise", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
+RARE = ("guidance_below", "noise", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
 """Options that are told where they are not as usual."""
 
 
@@ -64,8 +64,8 @@ def described(base: Base, varied: Collection[str] = (), lora: bool = True) -> di
     given |= {name: value for name in RARE if (value := getattr(options, name)) != getattr(usual, name)}
     if not options.eta and "eta" not in varied:
         given.pop("eta_below", None)
-    if options.guidance_below == 1 and "guidance_below" not in varied:
-        given.pop("early_guidance", None)
+    if options.guidance_below < 1 or "guidance_below" in varied:
+        given["early_guidance"] = options.early_guidance
     return {NAMES.get(name, name): _said(value) for name, value in given.items() if name not in varied}
 
 

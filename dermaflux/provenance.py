@@ -46,10 +46,11 @@ class Provenance:
     model, lora: names or Hub ids, with the hashes of their weights; lora is empty or None where none was used. noise:
     how the initial noise was drawn. strength, source: for a variation, its strength and the recipe of the image varied.
     first_block_cache: the threshold up to which steps were shortened. eta, eta_below: how much noise they renewed, up
-    to which level. contrast: how far they led away. postfilter: what was left out. Unused they are 0, and the levels
-    0.5 of eta and 1 of guidance, as in versions that lacked them. arithmetic: how exact the weights were and where it
-    was drawn, as `bf16 on cuda, compiled`; empty in earlier versions. candidates: of at most so many this was chosen.
-    Raises InputError for a wrong type or a value out of range, and for more than 8 variations of variations.
+    to which level. contrast: how far they led away. postfilter: what was left out. Unused they are 0, and the level
+    0.5, as in versions that lacked them. guidance_below, early_guidance: up to which level the guidance counted, and
+    what above; 1 in earlier versions. arithmetic: how exact the weights were and where it was drawn, as `bf16 on cuda,
+    compiled`; empty in earlier versions. candidates: of at most so many this was chosen. Raises InputError for a wrong
+    type or a value out of range, and for more than 8 variations of variations.
     """
 
     caption: str

@@ -30,7 +30,7 @@ def guidance_at(level: float, guidance: float, early: float, below: float) -> fl
     """The distilled guidance scale at a noise `level`, 0 to 1 (noise alone): `guidance` up to the level `below`, else
     `early`, where 1 is none. Images that are guided from noise on are alike; guided later, they vary more (Kynkäänniemi
     et al., arXiv 2404.07724)."""
-    return guidance if level <= below else early
+    return early if below < 1 and level > below else guidance
 
 
 def ancestral(sigma: float, following: float, eta: float, below: float = 1.0) -> tuple[float, float, float]:

@@ -223,11 +223,15 @@ class _Folder:
 def _differences(recipe: Provenance, options: SamplingOptions) -> str:
     """Which settings that change pixels, beside the seed, `recipe` has otherwise than `options`, in words.
 
-    Of how many candidates it is does not count where it is the first one's, nor up to which level no noise is renewed.
+    Of how many candidates it is does not count where it is the first one's, nor up to which level no noise is renewed,
+    nor the early guidance where there is none.
     """
     alone = options.candidates == 1 and recipe.seed == options.seeds[0]
     was = vars(replace(recipe.options(), candidates=1 if alone else recipe.candidates))
-    now = vars(options if recipe.eta or options.eta else replace(options, eta_below=recipe.eta_below))
+    idle = {} if recipe.eta or options.eta else {"eta_below": recipe.eta_below}
+    if recipe.guidance_below == options.guidance_below == 1:
+        idle["early_guidance"] = recipe.early_guidance
+    now = vars(replace(options, **idle))
     names = [name for name in was if name != "seeds" and was[name] != now[name]]
     return "; ".join(f"{name} {shown(was[name]) or 'none'}, now {shown(now[name]) or 'none'}" for name in names)
 

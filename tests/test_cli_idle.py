@@ -15,6 +15,7 @@ def run(*arguments: object, **variables: str) -> Result:
     [
         (("--negative", "hair"), "--true-cfg above 1"),
         (("--eta-below", "0.6", "--eta", "0"), "--eta above 0"),
+        (("--early-guidance", "2", "--guidance-below", "1"), "--guidance-below below 1"),
         (("--cosine", "0.8"), "--features"),
         (("--classifier", "nano"), "--agree or --lesions-only"),
     ],

@@ -5,12 +5,16 @@ from dataclasses import replace
 import pytest
 
 from dermaflux import generator as drawing
+from dermaflux import grid, ordering
 from dermaflux.errors import InputError
 from dermaflux.generator import Generator, Sample
 from dermaflux.images import read_provenance, save_synthetic
+from dermaflux.lesion import LesionAttributes
 from dermaflux.models import MODELS, SamplingOptions
 from dermaflux.provenance import Provenance, parameters
 from dermaflux.schedule import flux_schedule, guidance_at
+from dermaflux.sweep import Base
+from dermaflux.synthesis import synthesise
 
 TOKENS = 64
 
@@ -92,3 +96,20 @@ def test_what_is_out_of_range_is_refused(wrong, generator):
         SamplingOptions(**wrong)
     with pytest.raises(InputError):
         replace(draw(generator, steps=1).provenance, **wrong)
+
+
+def test_a_folder_guided_throughout_goes_on_whatever_the_early_guidance(tiny_generator, tmp_path):
+    options = SamplingOptions.defaults(tiny_generator.spec, steps=1, early_guidance=1.0)
+    orders = ordering.of_attributes((LesionAttributes("benign"),), 1, options)
+    list(synthesise(tiny_generator, orders, tmp_path))
+    now = lambda **changes: [replace(order, options=replace(order.options, **changes)) for order in orders]
+    assert all(outcome.kept for outcome in synthesise(tiny_generator, now(early_guidance=1.1), tmp_path))
+    with pytest.raises(InputError, match=r"early_guidance 1.0, now 1.1"):
+        list(synthesise(tiny_generator, now(early_guidance=1.1, guidance_below=0.6), tmp_path))
+
+
+def test_what_counts_above_the_level_is_said_beside_it():
+    said = lambda **changes: grid.described(Base("A mole.", LesionAttributes(), SamplingOptions(**changes)))
+    late = said(guidance_below=0.6, early_guidance=1.0)
+    assert (late["guidance up to level"], late["early guidance"]) == ("0.6", "1")
+    assert "early guidance" not in said(early_guidance=2.0)

@@ -141,6 +141,17 @@ def test_rows_of_before_beside_later_ones_are_drawn_as_before(generator, tmp_pat
     assert [(one.eta, one.eta_below) for one in found] == [(0.0, 0.5), (1.3, 0.9)]
 
 
+def test_a_manifest_that_lacks_later_settings_is_drawn_again_without_them(generator, tmp_path):
+    before = dict(guidance_below=1.0, early_guidance=1.0, eta=0.0, eta_below=0.5, contrast=0.0, postfilter=0.0)
+    drawn = draw(generator, seeds=(5,), steps=1, **before)[0]
+    row = manifest_row("a.png", drawn.provenance)
+    manifest.write(tmp_path / "m.csv", [row], [name for name in row if name not in before])
+    now = dict(guidance_below=0.5, early_guidance=2.0, eta=1.3, eta_below=0.9, contrast=1.0, postfilter=1.0)
+    now = SamplingOptions.defaults(generator.spec, **now)
+    [again] = ordering.of_plan(tmp_path / "m.csv", None, now, generator.spec)
+    assert again.options == drawn.provenance.options()
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.51, float("nan"), "1", None, True])
 def test_a_share_out_of_range_is_refused(eta):
     with pytest.raises(InputError, match=r"\(eta\)"):

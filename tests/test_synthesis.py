@@ -171,25 +171,6 @@ def test_the_manifest_of_a_folder_draws_the_folder_again(tiny_generator, options
     assert "draws it" not in caplog.text
 
 
-def test_a_manifest_of_before_fresh_noise_and_contrast_is_drawn_again_without(tiny_generator, options, tmp_path):
-    before = replace(
-        options, early_guidance=1.0, guidance_below=1.0, eta=0.0, eta_below=0.5, contrast=0.0, postfilter=0.0
-    )
-    orders = ordering.of_attributes((plausible(1),), 1, before)
-    list(synthesis.synthesise(tiny_generator, orders, tmp_path / "first"))
-    with (tmp_path / "first" / "manifest.csv").open(newline="") as stream:
-        [row] = csv.DictReader(stream)
-    added = ("early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter")
-    old = {name: cell for name, cell in row.items() if name not in added}
-    with (tmp_path / "old.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, old)
-        writer.writeheader()
-        writer.writerow(old)
-    now = SamplingOptions.defaults(tiny_generator.spec, eta=1.3, eta_below=0.9, contrast=1.0, postfilter=1.0)
-    [again] = ordering.of_plan(tmp_path / "old.csv", None, now, tiny_generator.spec)
-    assert again.options == orders[0].options
-
-
 def test_a_caption_that_looks_like_a_formula_is_drawn_again_from_its_manifest(tiny_generator, options, tmp_path):
     texts = ("- benign lesion with brown pigment", "=1+1", "'-5", "'Nevus'", "''")
     given = replace(options, negative="-hair", true_cfg=2.0)

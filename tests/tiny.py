@@ -22,8 +22,8 @@ LATENT_CHANNELS = 16
 
 
 def spec(folder: Path) -> ModelSpec:
-    """The embedded spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone, its
-    first candidate is kept, and nothing is filtered."""
+    """The embedded spec, pointed at the parts that `build` wrote to `folder`; it follows the flow alone,
+    guided at every level, its first candidate is kept, and nothing is filtered."""
     return replace(
         MODELS["nano"],
         name="tiny",
@@ -32,6 +32,7 @@ def spec(folder: Path) -> ModelSpec:
         sizes=(SIZE, 2 * SIZE),
         size=SIZE,
         steps=4,
+        guidance_below=1.0,
         eta=0.0,
         candidates=1,
         postfilter=0.0,

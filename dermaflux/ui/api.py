@@ -118,7 +118,7 @@ def _generate(context: Context):
             count: number of images, 1 to 8, with consecutive seeds.
             seed: seed of the first image, 0 to 4294967295; with candidates 1 an image of its recipe's seed comes again.
             steps: denoising steps, 1 to 50; the model's default if not given.
-            guidance: guidance scale, 0 to 10; the model's default if not given.
+            guidance: guidance scale up to guidance_below, 0 to 10; the model's default if not given.
             negative: caption to steer away from; needs true_cfg above 1.
             true_cfg: strength of classifier-free guidance, 1 (off) to 5.
             lora_strength: 0 to 1.5; the model's default if not given.

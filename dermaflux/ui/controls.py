@@ -165,14 +165,19 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
     )
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])
     made["guidance"] = gr.Slider(
-        0, MAX_GUIDANCE, step=0.05, label="Guidance", info="How strictly the caption is followed", **own["guidance"]
+        0,
+        MAX_GUIDANCE,
+        step=0.05,
+        label="Guidance",
+        info="How strictly the caption is followed, up to the level below",
+        **own["guidance"],
     )
     made["guidance_below"] = gr.Slider(
         0,
         1,
         step=0.05,
         label="Guidance up to level",
-        info="1 is noise alone: the guidance counts throughout. Above a lower level the early guidance does",
+        info="1: it counts throughout. Noise levels above a lower one are drawn with the early guidance",
         **own["guidance_below"],
     )
     made["early_guidance"] = gr.Slider(
@@ -180,7 +185,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         MAX_GUIDANCE,
         step=0.05,
         label="Early guidance",
-        info="Above that level; lower than the guidance, images vary more. 1 is none",
+        info="Above that level, if it is below 1. The lower, the more images vary; 1 is none",
         **own["early_guidance"],
     )
     made["negative"] = gr.Textbox("", label="Negative caption", info="What to steer away from; needs true CFG above 1")

@@ -18,8 +18,8 @@ SETTINGS = (
     "candidates",
     "steps",
     "guidance",
-    "early_guidance",
     "guidance_below",
+    "early_guidance",
     "negative",
     "true_cfg",
     "lora_strength",
@@ -35,8 +35,8 @@ SETTINGS = (
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
 _AS_GIVEN = (
     "guidance",
-    "early_guidance",
     "guidance_below",
+    "early_guidance",
     "true_cfg",
     "lora_strength",
     "strength",

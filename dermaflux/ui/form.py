@@ -65,6 +65,7 @@ def build(context: Context) -> Form:
     controls = {name: controls[name] for name in fields.ATTRIBUTES}
     with gr.Accordion("Settings", open=False):
         settings = layout.settings(context.spec)
+    settings = {name: settings[name] for name in fields.SETTINGS}
     with gr.Accordion("Restore from a PNG", open=False):
         restore = gr.File(label="PNG drawn on this page", height=180, elem_id="df-restore")
         gr.HTML('<p class="df-hint">Its description and every setting come back into the form.</p>')

@@ -125,10 +125,10 @@ def _rows(recipe: Provenance):
     yield "Caption", recipe.caption
     yield "Seed", str(recipe.seed)
     yield "Steps", str(recipe.steps)
-    yield "Negative caption", recipe.negative or "none"
     yield "Guidance", f"{recipe.guidance:g}"
     if recipe.guidance_below < 1:
         yield "Early guidance", f"{recipe.early_guidance:g} above level {recipe.guidance_below:g}"
+    yield "Negative caption", recipe.negative or "none"
     yield "True CFG", f"{recipe.true_cfg:g}" + (" (off)" if recipe.true_cfg == 1 else "")
     yield "LoRA", f"{recipe.lora}, strength {recipe.lora_strength:g}" if recipe.lora else "none"
     if recipe.lora_hash:

@@ -80,7 +80,7 @@ class Visitor:
 
     def number(self, name: str) -> Locator:
         """The field of a number, with a slider or without."""
-        return self.page.get_by_role("spinbutton", name=re.compile(rf"^(number input for )?{name}\b"))
+        return self.page.get_by_role("spinbutton", name=re.compile(rf"^(number input for )?{name}(?! up to)\b"))
 
     def set(self, **numbers: float) -> None:
         """Set numbers of the settings, by what stands on the page; a seed is fixed with it."""
