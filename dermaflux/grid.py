@@ -37,7 +37,7 @@ NAMES = {
     "eta_below": "fresh noise up to level",
     "postfilter": "post-filter",
 }
-RARE = ("guidance_below", "noise", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
+RARE = ("noise", "first_block_cache", "eta", "eta_below", "contrast", "postfilter")
 """Options that are told where they are not as usual."""
 
 
@@ -53,7 +53,10 @@ def described(base: Base, varied: Collection[str] = (), lora: bool = True) -> di
     """
     options = base.options
     given = dict(base.attributes.specified()) | {"seeds": options.seeds[0], "steps": options.steps}
-    given |= {"guidance": options.guidance, "true_cfg": options.true_cfg, "size": options.size}
+    given["guidance"] = options.guidance
+    if options.guidance_below < 1 or "guidance_below" in varied:
+        given |= {"guidance_below": options.guidance_below, "early_guidance": options.early_guidance}
+    given |= {"true_cfg": options.true_cfg, "size": options.size}
     if options.true_cfg > 1:
         given["negative"] = options.negative or "none"
     if lora:
@@ -64,8 +67,6 @@ def described(base: Base, varied: Collection[str] = (), lora: bool = True) -> di
     given |= {name: value for name in RARE if (value := getattr(options, name)) != getattr(usual, name)}
     if not options.eta and "eta" not in varied:
         given.pop("eta_below", None)
-    if options.guidance_below < 1 or "guidance_below" in varied:
-        given["early_guidance"] = options.early_guidance
     return {NAMES.get(name, name): _said(value) for name, value in given.items() if name not in varied}
 
 

@@ -14,10 +14,9 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 MAX_SEED, MAX_IMAGES = 2**32 - 1, 8
 NOISES = ("packed", "authors")
 MAX_STEPS, MAX_GUIDANCE, MAX_TRUE_CFG, MAX_LORA_STRENGTH, MAX_CACHE = 50, 10.0, 5.0, 1.5, 0.5
-MAX_ETA, MAX_CONTRAST, MAX_CANDIDATES = 1.5, 2.0, 16
+MAX_ETA, MAX_CONTRAST, MAX_CANDIDATES, MAX_NAME = 1.5, 2.0, 16, 300
 FINEST = 0.2
 """The noise level below which steps renew no noise: the finest texture is settled there."""
-MAX_NAME = 300
 
 
 @dataclass(frozen=True)
@@ -293,10 +292,8 @@ class SamplingOptions:
     def defaults(cls, spec: ModelSpec, **changes) -> "SamplingOptions":
         """The default options of `spec`, with `changes`; None stands for the default. Raises InputError."""
         own = {field.name for field in fields(cls)} & {field.name for field in fields(spec)}
-        base = {name: getattr(spec, name) for name in own}
-        base["lora_strength"] = spec.lora.strength if spec.lora else 0.0
-        base |= {name: value for name, value in changes.items() if value is not None}
-        options = cls(**base)
+        base = {name: getattr(spec, name) for name in own} | {"lora_strength": spec.lora.strength if spec.lora else 0.0}
+        options = cls(**base | {name: value for name, value in changes.items() if value is not None})
         if options.size not in spec.sizes:
             sizes = ", ".join(str(size) for size in spec.sizes)
             raise InputError(f"{spec.title} draws at {sizes} px, not at {options.size} px.")

@@ -81,10 +81,8 @@ class Provenance:
     guidance_below: float = 1.0
 
     def __post_init__(self):
-        for name, limit in _TEXTS.items():
-            _check_text(name, getattr(self, name), limit)
-        for name, limit in _OPTIONAL_TEXTS.items():
-            if getattr(self, name) is not None:
+        for name, limit in (_TEXTS | _OPTIONAL_TEXTS).items():
+            if name in _TEXTS or getattr(self, name) is not None:
                 _check_text(name, getattr(self, name), limit)
         if not isinstance(self.attributes, LesionAttributes):
             raise InputError("The recipe's attributes are not those of a lesion.")
@@ -101,9 +99,7 @@ class Provenance:
         while source is not None:
             sources, source = sources + 1, source.source
         if sources > MAX_SOURCES:
-            raise InputError(
-                f"This is a variation of more than {MAX_SOURCES} variations; start again from a new image."
-            )
+            raise InputError(f"This varies more than {MAX_SOURCES} variations; start again from a new image.")
 
     def options(self) -> SamplingOptions:
         """The sampling options that draw this image."""

@@ -93,8 +93,7 @@ def _number(title: str, name: str, start: Sequence[float], limits: tuple[float, 
 
 
 def _levels(name: str) -> range:
-    low, high = RANGES[name]
-    return range(low, high + 1)
+    return range(RANGES[name][0], RANGES[name][1] + 1)
 
 
 AXES: Mapping[str, Axis] = {
