@@ -22,7 +22,7 @@ def seen(tiny_folder) -> dict:
     command = [sys.executable, str(SCRIPT), str(tiny_folder / "pipeline")]
     # One thread: a process that was forked cannot use the other threads of its parent's OpenMP.
     done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
