@@ -22,10 +22,7 @@ DRAWN = re.compile(r"\d{5,9}-(benign|malignant|lesion)-\d{1,10}\.png")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
-_SETTINGS = {"steps": int, "guidance": float, "negative": str, "true_cfg": float, "lora_strength": float}
-_SETTINGS |= {"size": int, "noise": str, "first_block_cache": float, "eta": float, "eta_below": float}
-_SETTINGS |= {"contrast": float, "candidates": int, "postfilter": float}
-_SETTINGS |= {"early_guidance": float, "guidance_below": float}
+_SETTINGS = {one.name: one.type for one in fields(SamplingOptions) if one.name not in ("seeds", "strength")}
 _ADDED = "early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter"
 """Settings that manifests of earlier versions lack, or have empty beside later ones: as a recipe means them."""
 _KNOWN = {"diagnosis": DIAGNOSES, "site": SITES}

@@ -31,8 +31,7 @@ _CHUNK = b"dermaflux"
 _UNCOMPRESSED = _CHUNK + bytes(5)  # no compression, language or translated keyword
 _TEXTS = {"caption": 2000, "negative": 2000, "model": 300, "model_hash": 128, "version": 40, "arithmetic": 80}
 _OPTIONAL_TEXTS = {"lora": 300, "lora_hash": 128}
-_REALS = ("guidance", "early_guidance", "guidance_below", "true_cfg", "lora_strength", "first_block_cache")
-_REALS += ("eta", "eta_below", "contrast", "postfilter")
+_REALS = tuple(field.name for field in fields(SamplingOptions) if field.type is float and field.name != "strength")
 SHARED = ("steps", "negative", "size", "noise", *_REALS)
 """The fields that a recipe and SamplingOptions have in common."""
 _NO_RECIPE = "This image carries no recipe. Only a PNG saved by DermaFlux, unchanged, can be restored."

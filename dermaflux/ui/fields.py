@@ -33,20 +33,9 @@ SETTINGS = (
     "postfilter",
 )
 _EMPTY = {"diagnosis": "", "site": "", "capture": "", "size_mm": 0, "tone": 0}
-_AS_GIVEN = (
-    "guidance",
-    "guidance_below",
-    "early_guidance",
-    "true_cfg",
-    "lora_strength",
-    "strength",
-    "noise",
-    "first_block_cache",
-    "eta",
-    "eta_below",
-    "contrast",
-    "postfilter",
-)
+_CHECKED = ("count", "seed", "randomise", "candidates", "steps", "negative", "size")
+"""Settings that are read in a way of their own; the others are taken as they stand."""
+_AS_GIVEN = tuple(name for name in SETTINGS if name not in _CHECKED)
 _ZERO_COUNTS = ("asymmetry", "border")
 _HUGE = 10**40
 
