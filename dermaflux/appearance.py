@@ -216,7 +216,7 @@ def _words(value: object) -> str:
 
 def misfit(requested: LesionAttributes, measured: Appearance) -> float:
     """How far the measured lesion is from the one requested: 0 where all that can be measured agrees, as in `compare`;
-    else the sum over the attributes of what differs, each from 0 to 1; NO_LESION where there is none."""
+    else the sum over the attributes of what differs, each 1 at most, colours 1.5; NO_LESION where there is none."""
     if not measured.found:
         return NO_LESION
     found = measured.attributes()
@@ -229,9 +229,10 @@ def misfit(requested: LesionAttributes, measured: Appearance) -> float:
 
 
 def _distance(name: str, wanted: Any, value: Any) -> float:
-    """From 0 to 1: of numbers over their range, of sizes over the one wanted, of colours 1 less the F1 of the sets."""
+    """Of numbers over their range, of sizes over the one wanted, up to 1; of colours 1 less the F1 of the sets, times
+    one and a half: one missing of two then counts as an axis of asymmetry does."""
     if name == "colours":
-        return 1 - 2 * len({*wanted} & {*value}) / (len(wanted) + len(value))
+        return 1.5 * (1 - 2 * len({*wanted} & {*value}) / (len(wanted) + len(value)))
     if name == "size_mm":
         return min(1.0, abs(wanted - value) / wanted)
     low, high = RANGES[name]

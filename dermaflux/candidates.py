@@ -1,18 +1,25 @@
 """Draw an image several times, and keep the candidate whose measured lesion is nearest to the one asked for.
 
 Most noises become a lopsided lesion, whatever the caption says; of several, one more often becomes what it does say.
+Of those about as near, the one is kept that is most like a photograph, where the model can tell.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from dermaflux.appearance import measure, misfit
 from dermaflux.lesion import LesionAttributes
 from dermaflux.samples import Preview, Sample
 
 Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
+Alike = Callable[[Image.Image], float]
+"""How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
+WORTH, ENOUGH = 0.4, 0.5
+"""The misfit that one standard deviation of likeness makes up for, less than an axis of asymmetry; and the likeness
+from which on no further candidate is drawn of an image that is all that was asked for."""
 
 
 def seed_of(seed: int, candidate: int) -> int:
@@ -20,12 +27,14 @@ def seed_of(seed: int, candidate: int) -> int:
     return int(np.random.SeedSequence((seed, candidate)).generate_state(1)[0]) if candidate else seed
 
 
-def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> Iterator[Preview | Sample]:
-    """Of each image the sample nearest to what is `asked`, as soon as one is all that, or all `candidates` are drawn;
-    until then, not yet settled, the nearest so far.
+def nearest(
+    draw: Draw, asked: Sequence[LesionAttributes], candidates: int, alike: Alike = lambda image: ENOUGH
+) -> Iterator[Preview | Sample]:
+    """Of each image the sample nearest to what is `asked`, as soon as one is all that and ENOUGH like a photograph, or
+    all `candidates` are drawn; until then, not yet settled, the nearest so far.
 
     draw: given which images to draw, and the number of their candidate from 0, yields their previews and samples. One
-    candidate is taken as it comes.
+    candidate is taken as it comes. alike: where nothing tells, all images are ENOUGH.
     """
     if candidates == 1:
         yield from draw(range(len(asked)), 0)
@@ -37,11 +46,12 @@ def nearest(draw: Draw, asked: Sequence[LesionAttributes], candidates: int) -> I
             if isinstance(item, Preview):
                 yield item
                 continue
-            found = misfit(asked[item.index], measure(item.image))
-            nearer = item.index not in best or found < best[item.index][0]
+            found, likeness = misfit(asked[item.index], measure(item.image)), alike(item.image)
+            far = found - WORTH * likeness
+            nearer = item.index not in best or far < best[item.index][0]
             if nearer:
-                best[item.index] = found, item
-            if not found or number == candidates - 1:
+                best[item.index] = far, item
+            if (not found and likeness >= ENOUGH) or number == candidates - 1:
                 yield best.pop(item.index)[1]
             elif nearer:
                 yield replace(item, settled=False)

@@ -281,6 +281,23 @@ def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, re
 
 
 @train.command()
+def likeness(
+    manifests: Manifests,
+    base: Pipeline,
+    drawn: Annotated[
+        Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `generate --candidates 1`")
+    ],
+    out: Out,
+) -> None:
+    """What tells the train split of manifests from drawn images, for the choice among candidates: writes
+    DIR/likeness.safetensors."""
+    from dermaflux.training.likeness import FOLDS, train
+
+    area = train(base, manifests, drawn, out)
+    typer.echo(f"Photographs are told from drawn images with an AUC of {area:.3f} ({FOLDS} folds).")
+
+
+@train.command()
 def release(
     base: Pipeline,
     autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],

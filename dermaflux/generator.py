@@ -19,6 +19,7 @@ from dermaflux.contrast import Lead, leading, leads
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.first_block_cache import FirstBlockCache
 from dermaflux.lesion import LesionAttributes
+from dermaflux.likeness import Likeness
 from dermaflux.loading import COMPILING, Loaded, let_go, load, not_compiled, out_of_memory
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
@@ -41,6 +42,7 @@ class Generator:
             row_by_row(self.pipe.transformer)
         self._device = self.pipe._execution_device
         self._look = previews.choose(spec, self.pipe, self._device)
+        self._likeness = Likeness.beside(spec.source, self.pipe.vae.config.latent_channels)
         self._cache: FirstBlockCache | None = None
         self._prompts: dict[tuple[str, float], Prompt] = {}
         self._busy, self._runs = threading.RLock(), 0
@@ -136,7 +138,7 @@ class Generator:
         with self._busy:
             self._runs += 1
         try:
-            yield from candidates.nearest(run, attributes, options.candidates)
+            yield from candidates.nearest(run, attributes, options.candidates, self._alike)
         except torch.OutOfMemoryError as error:
             let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
@@ -274,6 +276,12 @@ class Generator:
     @torch.inference_mode()
     def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
         return self._look(latents.unpack(self.pipe, packed, size), size)
+
+    @torch.inference_mode()
+    def _alike(self, image: Image.Image) -> float:
+        """How like a photograph `image` is; enough where the model cannot tell."""
+        with self._busy:
+            return self._likeness.of_image(self.pipe, image) if self._likeness else candidates.ENOUGH
 
     @torch.inference_mode()
     def _decode(self, packed: torch.Tensor, options: SamplingOptions) -> Image.Image:

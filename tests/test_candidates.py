@@ -8,7 +8,7 @@ from PIL import Image
 
 from dermaflux import ordering, phantom
 from dermaflux.appearance import NO_LESION, compare, measure, misfit
-from dermaflux.candidates import nearest, seed_of
+from dermaflux.candidates import ENOUGH, WORTH, nearest, seed_of
 from dermaflux.caption import caption
 from dermaflux.errors import DataError, InputError
 from dermaflux.generator import Generator, Preview, Sample
@@ -47,8 +47,9 @@ def drawer(*candidates):
     return draw
 
 
-def kept(draw, asked, count):
-    return {item.index: item.provenance.seed for item in nearest(draw, asked, count) if isinstance(item, Sample)}
+def kept(draw, asked, count, **alike):
+    run = nearest(draw, asked, count, **alike)
+    return {item.index: item.provenance.seed for item in run if isinstance(item, Sample)}
 
 
 def test_the_misfit_is_nothing_where_all_agrees_and_grows_with_what_differs():
@@ -81,6 +82,27 @@ def test_nothing_more_is_drawn_of_an_image_that_is_as_asked():
     assert draw.asked == [([0, 1, 2], 0), ([1, 2], 1), ([1], 2)]
 
 
+def test_of_those_as_near_the_one_most_like_a_photograph_is_kept():
+    plain, like = lesion(size_mm=16), lesion(size_mm=16, structures=())
+    alike = lambda image: ENOUGH * (image is like)
+    assert kept(drawer([plain], [like], [plain]), [ASKED], 3, alike=alike) == {0: seed_of(0, 1)}
+
+
+def test_likeness_makes_up_for_no_attribute_drawn_otherwise():
+    wrong, right = lesion(asymmetry=2), lesion()
+    assert misfit(ASKED, measure(wrong)) > WORTH
+    alike = lambda image: ENOUGH + (image is wrong)
+    assert kept(drawer([right], [wrong]), [ASKED], 2, alike=alike) == {0: 0}
+
+
+def test_of_what_is_as_asked_more_is_drawn_until_one_is_like_photographs():
+    unlike, like, never = lesion(), lesion(), lesion()
+    alike = lambda image: ENOUGH - 0.1 * (image is unlike)
+    draw = drawer([unlike], [like], [never])
+    assert kept(draw, [ASKED], 3, alike=alike) == {0: seed_of(0, 1)}
+    assert [number for _, number in draw.asked] == [0, 1]
+
+
 def test_one_candidate_is_taken_as_it_comes():
     assert kept(drawer([BARE, BARE]), [ASKED] * 2, 1) == {0: 0, 1: 1}
 
@@ -103,7 +125,8 @@ def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(gene
         own = [seed_of(options.seeds[index], number) for number in range(3)]
         each = replace(options, candidates=1, seeds=tuple(own))
         alone = [one for one in generator.sample(caption(asked), each, attributes=asked) if isinstance(one, Sample)]
-        found = {seed: misfit(asked, measure(one.image)) for seed, one in zip(own, alone, strict=True)}
+        far = lambda image: misfit(asked, measure(image)) - WORTH * generator._alike(image)
+        found = {seed: far(one.image) for seed, one in zip(own, alone, strict=True)}
         assert len(set(found.values())) > 1, "there is something to choose from"
         assert found[sample.provenance.seed] == min(found.values()) and sample.provenance.candidates == 3
         path = save_synthetic(sample.image, sample.provenance, tmp_path / f"{index}.png")
