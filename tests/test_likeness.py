@@ -89,7 +89,7 @@ def test_a_damaged_one_is_refused(tmp_path):
 
 def test_one_of_other_latents_is_refused(tmp_path, tiny_folder):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
-    shutil.copy(NANO / NAME, folder / NAME)
+    shutil.copy(NANO / NAME, folder / "pipeline" / NAME)
     with pytest.raises(ModelUnavailable, match="other latents than the model's"):
         Generator.from_spec(tiny.spec(folder), "cpu")
 
