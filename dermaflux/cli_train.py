@@ -13,23 +13,27 @@ train = typer.Typer(help="Train a model of this repository; an interrupted run c
 
 VALIDATION_GUIDANCE = 3.5
 """The scale at which the method draws."""
+
+
+def _there(kind: str, said: str):
+    """An option for a file or a folder, DIR, that is there."""
+    return typer.Option(metavar=kind, file_okay=kind != "DIR", dir_okay=kind == "DIR", exists=True, help=said)
+
+
 Out = Annotated[Path, typer.Option(metavar="DIR", file_okay=False)]
 Manifests = Annotated[list[Path], typer.Argument(metavar="MANIFEST.csv")]
-Pipeline = Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline folder")]
+Pipeline = Annotated[Path, _there("DIR", "a FluxPipeline folder")]
 Steps = Annotated[int | None, typer.Option(min=1)]
 Batch = Annotated[int | None, typer.Option(min=1)]
 Rate = Annotated[float | None, typer.Option("--learning-rate")]
 Seed = Annotated[int, typer.Option(min=0)]
-Teacher = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2, for the autoencoder's latents"),
-]
+Teacher = Annotated[Path | None, _there("FILE", "TAEF2, for the autoencoder's latents")]
 
 
 @train.command()
 def autoencoder(
     manifests: Manifests,
-    teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
+    teacher: Annotated[Path, _there("FILE", "TAEF2 as safetensors")],
     out: Out,
     steps: Steps = None,
     batch: Batch = None,
@@ -47,8 +51,8 @@ def autoencoder(
 @train.command()
 def encoder(
     manifests: Manifests,
-    vae: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `train autoencoder`")],
-    teacher: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="TAEF2 as safetensors")],
+    vae: Annotated[Path, _there("DIR", "out of `train autoencoder`")],
+    teacher: Annotated[Path, _there("FILE", "TAEF2 as safetensors")],
     out: Out,
     steps: Steps = None,
     batch: Batch = None,
@@ -75,14 +79,12 @@ def text(
 
 @train.command()
 def base(
-    autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],
-    texts: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `train text`")],
+    autoencoder: Annotated[Path, _there("DIR", "the folder vae")],
+    texts: Annotated[Path, _there("DIR", "out of `train text`")],
     out: Out,
     manifests: Annotated[list[Path] | None, typer.Argument(metavar="[MANIFEST.csv]...")] = None,
     count: Annotated[int, typer.Option(min=1, help="phantoms to draw")] = 4000,
-    start: Annotated[
-        Path | None, typer.Option(metavar="DIR", file_okay=False, exists=True, help="a FluxPipeline to go on from")
-    ] = None,
+    start: Annotated[Path | None, _there("DIR", "a FluxPipeline to go on from")] = None,
     teacher: Teacher = None,
     objective: Annotated[str, typer.Option(help="flow, or diffusion: the baseline that predicts the noise")] = "flow",
     steps: Steps = None,
@@ -149,10 +151,7 @@ def lora(
     validate_every: Annotated[
         int | None, typer.Option(metavar="STEPS", min=1, help="draw a sheet to DIR/samples every so many steps")
     ] = None,
-    captions: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.txt", dir_okay=False, exists=True, help="what the sheets show, a caption a line"),
-    ] = None,
+    captions: Annotated[Path | None, _there("FILE.txt", "what the sheets show, a caption a line")] = None,
     validation_seed: Annotated[int, typer.Option(min=0, help="of the first image; the others follow")] = 0,
     start: Annotated[
         Path | None, typer.Option(metavar="DIR", exists=True, help="a LoRA to go on from; its rank and targets hold")
@@ -160,11 +159,8 @@ def lora(
     teacher: Teacher = None,
     weaker: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            exists=True,
-            help="a FluxPipeline folder with the same encoders that was trained less, and its lora: distilled "
-            "guidance leads away from it",
+        _there(
+            "DIR", "a FluxPipeline folder like the base, trained less, and its lora: what is distilled leads away from"
         ),
     ] = None,
     steps: Steps = None,
@@ -186,10 +182,8 @@ def lora(
     from dermaflux.training.lora_run import CAPTIONS, Material, train_lora
     from dermaflux.training.validation import Validation, read_captions
 
-    fit, captions_from = (
-        one_of("--fit", fit, FITS),
-        captions_from and one_of("--captions-from", captions_from, CAPTIONS),
-    )
+    fit = one_of("--fit", fit, FITS)
+    captions_from = captions_from and one_of("--captions-from", captions_from, CAPTIONS)
     bits = {"8bit": 8, "4bit": 4}[one_of("--quantise", quantise, ("8bit", "4bit"))] if quantise else 0
     if validation_seed and not captions:
         raise InputError("--validation-seed belongs to --captions; other sheets follow --seed.")
@@ -215,10 +209,7 @@ def _given(others: list[str] | None) -> set[str]:
 def classifier(
     manifests: Manifests,
     out: Out,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.tflite", dir_okay=False, exists=True, help="an ImageNet MobileNetV2 to learn from"),
-    ] = None,
+    teacher: Annotated[Path | None, _there("FILE.tflite", "an ImageNet MobileNetV2 to learn from")] = None,
     val: Annotated[
         Path | None,
         typer.Option(metavar="MANIFEST.csv", dir_okay=False, help="its val split: fine-tune; stop on it"),
@@ -284,13 +275,10 @@ def _finetune(manifests: list[Path], val: Path, synthetic: list[Path], ratio, re
 def likeness(
     manifests: Manifests,
     base: Pipeline,
-    drawn: Annotated[
-        Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="out of `generate --candidates 1`")
-    ],
+    drawn: Annotated[Path, _there("DIR", "out of `generate --candidates 1`")],
     out: Out,
 ) -> None:
-    """What tells the train split of manifests from drawn images, for the choice among candidates: writes
-    DIR/likeness.safetensors."""
+    """What tells photographs from drawn images, to choose candidates by: writes DIR/likeness.safetensors."""
     from dermaflux.training.likeness import FOLDS, train
 
     area = train(base, manifests, drawn, out)
@@ -300,7 +288,7 @@ def likeness(
 @train.command()
 def release(
     base: Pipeline,
-    autoencoder: Annotated[Path, typer.Option(metavar="DIR", file_okay=False, exists=True, help="the folder vae")],
+    autoencoder: Annotated[Path, _there("DIR", "the folder vae")],
     adapter: Annotated[Path, typer.Option("--lora", metavar="DIR", file_okay=False, exists=True)],
     pairs: Annotated[Path, typer.Option(metavar="FILE", dir_okay=False, help="pairs.safetensors")],
     out: Out,
