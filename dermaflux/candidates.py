@@ -1,7 +1,7 @@
-"""Draw an image several times, and keep the candidate whose measured lesion is nearest to the one asked for.
+"""Draw an image several times, and keep the candidate that is best: by how near its measured lesion is to the one asked
+for, and, where the model can tell, by how like a photograph it is.
 
 Most noises become a lopsided lesion, whatever the caption says; of several, one more often becomes what it does say.
-Of those about as near, the one is kept that is most like a photograph, where the model can tell.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,8 @@ Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
 Alike = Callable[[Image.Image], float]
 """How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
 WORTH, ENOUGH = 0.3, 0.5
-"""The misfit that one standard deviation of likeness makes up for, less than an axis of asymmetry; and the likeness
-from which on no further candidate is drawn of an image that is all that was asked for."""
+"""The misfit that one standard deviation of likeness makes up for, three fifths of an axis of asymmetry; and the
+likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 
 
 def seed_of(seed: int, candidate: int) -> int:
@@ -27,14 +27,15 @@ def seed_of(seed: int, candidate: int) -> int:
     return int(np.random.SeedSequence((seed, candidate)).generate_state(1)[0]) if candidate else seed
 
 
-def nearest(
+def chosen(
     draw: Draw, asked: Sequence[LesionAttributes], candidates: int, alike: Alike = lambda image: ENOUGH
 ) -> Iterator[Preview | Sample]:
-    """Of each image the sample nearest to what is `asked`, as soon as one is all that and ENOUGH like a photograph, or
-    all `candidates` are drawn; until then, not yet settled, the nearest so far.
+    """Of each image the sample with the least misfit to what is `asked`, less WORTH of its likeness: as soon as one is
+    all that was asked for and ENOUGH like a photograph, or all `candidates` are drawn; until then, not yet settled, the
+    best so far.
 
     draw: given which images to draw, and the number of their candidate from 0, yields their previews and samples. One
-    candidate is taken as it comes. alike: where nothing tells, all images are ENOUGH.
+    candidate is taken as it comes. alike: where it is not given, all images are equally alike.
     """
     if candidates == 1:
         yield from draw(range(len(asked)), 0)
@@ -48,12 +49,12 @@ def nearest(
                 continue
             found, likeness = misfit(asked[item.index], measure(item.image)), alike(item.image)
             far = found - WORTH * likeness
-            nearer = item.index not in best or far < best[item.index][0]
-            if nearer:
+            better = item.index not in best or far < best[item.index][0]
+            if better:
                 best[item.index] = far, item
             if (not found and likeness >= ENOUGH) or number == candidates - 1:
                 yield best.pop(item.index)[1]
-            elif nearer:
+            elif better:
                 yield replace(item, settled=False)
         left = sorted(best)
         if not left:

@@ -68,7 +68,7 @@ def generate(
         float, typer.Option(help="0 (off) to 2: how far to lead away from other asymmetry, border and colours")
     ] = 0.0,
     candidates: Annotated[
-        int | None, typer.Option(help="1-16: of so many draws at most, keep the nearest to what is asked for")
+        int | None, typer.Option(help="1-16: of so many draws at most, keep what fits best and is like photographs")
     ] = None,
     postfilter: Annotated[
         float | None, typer.Option(help="0 (off) to 1: leave out what the autoencoder draws in all images")

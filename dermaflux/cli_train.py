@@ -159,9 +159,7 @@ def lora(
     teacher: Teacher = None,
     weaker: Annotated[
         Path | None,
-        _there(
-            "DIR", "a FluxPipeline folder like the base, trained less, and its lora: what is distilled leads away from"
-        ),
+        _there("DIR", "a FluxPipeline folder of the same encoders, trained less, and its lora; led away from"),
     ] = None,
     steps: Steps = None,
     batch: Batch = None,

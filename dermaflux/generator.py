@@ -42,7 +42,7 @@ class Generator:
             row_by_row(self.pipe.transformer)
         self._device = self.pipe._execution_device
         self._look = previews.choose(spec, self.pipe, self._device)
-        self._likeness = Likeness.beside(spec.source, self.pipe.vae.config.latent_channels)
+        self._likeness = Likeness.beside(spec.source, self.pipe)
         self._cache: FirstBlockCache | None = None
         self._prompts: dict[tuple[str, float], Prompt] = {}
         self._busy, self._runs = threading.RLock(), 0
@@ -113,7 +113,7 @@ class Generator:
     ) -> Iterator[Preview | Sample]:
         """Draw one image for each seed of `options` from the caption `text`, yielding a Preview after every step.
 
-        attributes: what was asked for, kept in the recipe, and what candidates are chosen by, of which the nearest so
+        attributes: what was asked for, kept in the recipe, and what candidates are chosen by, of which the best so
         far is yielded too, not settled. source: an image and its recipe to vary by `options.strength`. Closing the
         iterator ends the run within one step; samples already yielded stay good. Raises ModelUnavailable if memory runs
         out or the image is not a number.
@@ -138,7 +138,7 @@ class Generator:
         with self._busy:
             self._runs += 1
         try:
-            yield from candidates.nearest(run, attributes, options.candidates, self._alike)
+            yield from candidates.chosen(run, attributes, options.candidates, self._alike)
         except torch.OutOfMemoryError as error:
             let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error

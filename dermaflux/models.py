@@ -244,7 +244,7 @@ class SamplingOptions:
     first block changes by a smaller share takes over the rest: faster, slightly different. eta: 0-1.5, how much noise
     each step renews, up to the noise level eta_below, 0.2-1, see `schedule.ancestral`. contrast: 0-2, how far to lead
     away from captions of other lesions, see `contrast`. candidates: 1-16, how often to draw an image at most, to keep
-    what is nearest to what was asked for, see `candidates`. postfilter: 0-1, how much to leave out of what the
+    what fits best and is likest photographs, see `candidates`. postfilter: 0-1, how much to leave out of what the
     autoencoder draws in all images alike, see `postfilter`. Raises InputError for a value out of range.
     """
 

@@ -26,7 +26,7 @@ class Preview:
 
 @dataclass(frozen=True)
 class Sample:
-    """A finished image: its index in the run, its pixels, its recipe. settled: False for the nearest so far where
+    """A finished image: its index in the run, its pixels, its recipe. settled: False for the best so far where
     further candidates are drawn; a later one of the same index takes its place."""
 
     index: int

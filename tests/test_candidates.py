@@ -8,12 +8,13 @@ from PIL import Image
 
 from dermaflux import ordering, phantom
 from dermaflux.appearance import NO_LESION, compare, measure, misfit
-from dermaflux.candidates import ENOUGH, WORTH, nearest, seed_of
+from dermaflux.candidates import ENOUGH, WORTH, chosen, seed_of
 from dermaflux.caption import caption
 from dermaflux.errors import DataError, InputError
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.images import Provenance, read_provenance, save_synthetic
 from dermaflux.lesion import LesionAttributes
+from dermaflux.likeness import MOST
 from dermaflux.models import MAX_CANDIDATES, MAX_SEED, MODELS, SamplingOptions
 from dermaflux.synthesis import synthesise
 
@@ -48,7 +49,7 @@ def drawer(*candidates):
 
 
 def kept(draw, asked, count, **alike):
-    run = nearest(draw, asked, count, **alike)
+    run = chosen(draw, asked, count, **alike)
     return {item.index: item.provenance.seed for item in run if isinstance(item, Sample)}
 
 
@@ -68,7 +69,7 @@ def test_of_several_the_nearest_is_kept():
 
 def test_the_nearest_so_far_is_told_until_it_is_settled():
     near, far = lesion(size_mm=16), lesion(size_mm=16, colours=("red",))
-    told = [item for item in nearest(drawer([far], [BARE], [near], [far]), [ASKED], 4) if isinstance(item, Sample)]
+    told = [item for item in chosen(drawer([far], [BARE], [near], [far]), [ASKED], 4) if isinstance(item, Sample)]
     seeds = [seed_of(0, number) for number in (0, 2, 2)]
     assert [(item.provenance.seed, item.settled) for item in told] == list(
         zip(seeds, (False, False, True), strict=True)
@@ -88,11 +89,18 @@ def test_of_those_as_near_the_one_most_like_a_photograph_is_kept():
     assert kept(drawer([plain], [like], [plain]), [ASKED], 3, alike=alike) == {0: seed_of(0, 1)}
 
 
-def test_likeness_makes_up_for_no_attribute_drawn_otherwise():
+def test_fit_and_likeness_are_weighed_against_each_other():
     wrong, right = lesion(asymmetry=2), lesion()
-    assert misfit(ASKED, measure(wrong)) > WORTH
-    alike = lambda image: ENOUGH + (image is wrong)
-    assert kept(drawer([right], [wrong]), [ASKED], 2, alike=alike) == {0: 0}
+    makes_up = misfit(ASKED, measure(wrong)) / WORTH
+    for more, best in ((0.9 * makes_up, 1), (1.1 * makes_up, 0)):
+        alike = lambda image, more=more: ENOUGH - 0.1 - more * (image is right)
+        draw = drawer([wrong], [right])
+        assert kept(draw, [ASKED], 2, alike=alike) == {0: seed_of(0, best)} and len(draw.asked) == 2
+
+
+def test_no_likeness_makes_up_for_a_missing_lesion():
+    alike = lambda image: MOST if image is BARE else -MOST
+    assert kept(drawer([BARE], [lesion(asymmetry=2)]), [ASKED], 2, alike=alike) == {0: seed_of(0, 1)}
 
 
 def test_of_what_is_as_asked_more_is_drawn_until_one_is_like_photographs():

@@ -44,8 +44,10 @@ def test_the_released_folder_draws_with_the_new_decoder_and_previews_it(parts, t
     config = parts[1] / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": "/home/someone/vae"}))
     release(*parts)
-    release(*parts)  # over what is there
     out = parts[-1]
+    (out / "likeness.safetensors").write_bytes(b"of the former parts")
+    release(*parts)  # over what is there
+    assert not (out / "likeness.safetensors").exists()
     spec = replace(
         tiny.spec(tiny_folder),
         source=str(out),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from diffusers import FluxPipeline
 from safetensors.torch import save_file
 
+from dermaflux import likeness
 from dermaflux.errors import InputError
 from dermaflux.model_files import native_size
 from dermaflux.training.pairs import Pairs
@@ -21,10 +22,10 @@ PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_
 
 def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
     """Write the parts to `out`, whatever else is there: of the FluxPipeline `base` all but its autoencoder, which `vae`
-    replaces (of the same latents), the folder `lora`, and previews.safetensors,
-    fitted to the latents of `pairs`. A part's own card and the place that it was loaded from stay behind. Parts may be
-    those of `out` itself; what is there is replaced when all is made. Raises FileNotFoundError for a part that is not
-    there."""
+    replaces (of the same latents), the folder `lora`, and previews.safetensors, fitted to the latents of `pairs`. A
+    likeness, which was learned of what the former parts drew, goes. A part's own card and the place that it was loaded
+    from stay behind. Parts may be those of `out` itself; what is there is replaced when all is made. Raises
+    FileNotFoundError for a part that is not there."""
     made = out.with_name(out.name + ".part")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
@@ -45,6 +46,7 @@ def release(base: Path, vae: Path, lora: Path, pairs: Path, out: Path) -> None:
             if (out / path.name).is_dir():
                 shutil.rmtree(out / path.name)
             path.replace(out / path.name)
+        (out / likeness.NAME).unlink(missing_ok=True)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

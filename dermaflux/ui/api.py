@@ -127,8 +127,8 @@ def _generate(context: Context):
             eta: how much noise steps renew, 0 (none) to 1.5; the model's default if not given.
             contrast: how far to lead away from other asymmetry, border and colours, 0 (off) to 2.
             candidates: at most so many draws of each image, 1 to 16, from seeds that follow from its own; the one is
-                kept whose measured lesion is nearest to the attributes, of about as near ones the one most like a
-                photograph. The model's default if not given.
+                kept that fits the attributes best and, where the model can tell, is like a photograph. The model's
+                default if not given.
             eta_below: up to which noise level steps renew noise, 0.2 to 1 (all); the model's default if not given.
             postfilter: how much of what the autoencoder draws in all images to leave out, 0 (none) to 1; the model's
                 default if not given.

@@ -160,7 +160,7 @@ def settings(spec: ModelSpec) -> dict[str, gr.components.Component]:
         MAX_CANDIDATES,
         step=1,
         label="Candidates",
-        info="With a new seed: at most so many are drawn, to keep the one that fits best and looks most real",
+        info="With a new seed: at most so many are drawn, to keep the one that fits best and is most like photographs",
         **own["candidates"],
     )
     made["steps"] = gr.Slider(1, MAX_STEPS, step=1, label="Steps", info="More is finer and slower", **own["steps"])

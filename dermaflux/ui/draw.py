@@ -126,7 +126,7 @@ def _runner(context: Context):
             done += item.settled
             said = stage.status(_finished(done, len(seeds))) if item.settled else still
             own = item.index == 0 and item.provenance.candidates > 1
-            seed = item.provenance.seed if own else still  # of candidates, that of the nearest
+            seed = item.provenance.seed if own else still  # of candidates, that of the best
             yield said, stage.show(cells), kept, kept.paths[0], gallery_items(kept), seed
             if former not in (None, path):  # not before the visitor's state names another
                 folders.remove([former])
