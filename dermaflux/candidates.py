@@ -17,8 +17,8 @@ from dermaflux.samples import Preview, Sample
 Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
 Alike = Callable[[Image.Image], float]
 """How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
-WORTH, ENOUGH = 0.3, 0.5
-"""The misfit that one standard deviation of likeness makes up for, three fifths of an axis of asymmetry; and the
+WORTH, ENOUGH = 0.25, 0.5
+"""The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 
 

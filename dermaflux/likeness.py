@@ -1,19 +1,19 @@
-"""How like a photograph an image is, told from its latents: one thing by which candidates are chosen.
+"""How like a photograph an image is: one thing by which candidates are chosen.
 
-What an autoencoder makes of drawn images differs from what it makes of photographs, a little in the mean and the spread
-of every channel. Logistic regression weighs these (`training/likeness.py`).
+What the encoder of an AutoencoderTiny sees in drawn images differs from what it sees in photographs, a little in the
+mean and the spread of every feature. Logistic regression weighs these (`training/likeness.py`).
 """
 
 from pathlib import Path
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import AutoencoderTiny, FluxPipeline
+from diffusers.models.autoencoders.vae import AutoencoderTinyBlock
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from dermaflux.errors import ModelUnavailable, first_line
-from dermaflux.latents import encode
 
 NAME = "likeness.safetensors"
 """The file in a model's folder."""
@@ -22,9 +22,8 @@ MOST = 3.0
 
 
 class Likeness:
-    """The log odds that latents are those of a photograph, scaled so that the drawn images it was learned from have the
-    mean 0 and the standard deviation 1. weight: (2C,), of the C channels' means and then of their standard deviations;
-    bias: ()."""
+    """The log odds that an image is a photograph, scaled so that the drawn images it was learned from have a mean of 0
+    and a standard deviation of 1. weight: (S,), of an image's `statistics`; bias: ()."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor):
         self.weight, self.bias = weight.float(), bias.float()
@@ -42,8 +41,8 @@ class Likeness:
             found = cls(tensors["weight"], tensors["bias"])
         except (OSError, KeyError, SafetensorError) as error:
             raise ModelUnavailable(f"{path} cannot be loaded: {first_line(error).rstrip('.')}. {mend}") from error
-        if found.weight.shape != (2 * pipe.vae.config.latent_channels,) or found.bias.shape != ():
-            raise ModelUnavailable(f"{path} was learned of other latents than the model's. {mend}")
+        if not isinstance(pipe.vae, AutoencoderTiny) or found.weight.shape != (size(pipe.vae),) or found.bias.shape:
+            raise ModelUnavailable(f"{path} was learned of another autoencoder than the model's. {mend}")
         if not (found.weight.isfinite().all() and found.bias.isfinite()):
             raise ModelUnavailable(f"{path} holds what is no number. {mend}")
         return found
@@ -51,15 +50,25 @@ class Likeness:
     @torch.inference_mode()
     def of_image(self, pipe: FluxPipeline, image: Image.Image) -> float:
         """Of an RGB `image` by the autoencoder of `pipe`: -MOST to MOST, in standard deviations."""
-        pixels = pipe.image_processor.preprocess(image)
-        return float(self(encode(pipe, pixels.to(pipe._execution_device, pipe.vae.dtype))))
-
-    def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """Of latents (B, C, h, w), as the transformer sees them: (B,), -MOST to MOST, in standard deviations."""
-        return (statistics(latents).cpu() @ self.weight + self.bias).clamp(-MOST, MOST)
+        pixels = pipe.image_processor.preprocess(image).to(pipe._execution_device, pipe.vae.dtype)
+        found = statistics(pipe.vae, pixels)[0].cpu() @ self.weight + self.bias
+        return float(found.clamp(-MOST, MOST))
 
 
-def statistics(latents: torch.Tensor) -> torch.Tensor:
-    """The mean and then the standard deviation of each channel of latents (B, C, h, w): (B, 2C) float32."""
-    flat = latents.float().flatten(2)
-    return torch.cat([flat.mean(2), flat.std(2)], 1)
+def size(vae: AutoencoderTiny) -> int:
+    """How many statistics there are of an image."""
+    widths = vae.config.encoder_block_out_channels
+    blocks = zip(vae.config.num_encoder_blocks, widths, strict=True)
+    return 2 * (sum(count * width for count, width in blocks) + vae.config.latent_channels)
+
+
+def statistics(vae: AutoencoderTiny, pixels: torch.Tensor) -> torch.Tensor:
+    """What the encoder sees in images (B, 3, H, W) in [-1, 1]: the mean and the standard deviation of each channel
+    after each of its blocks, and of the latents, (B, S) float32."""
+    h, seen = pixels.add(1).div(2), []
+    for layer in vae.encoder.layers:
+        h = layer(h)
+        if isinstance(layer, AutoencoderTinyBlock):
+            seen.append(h)
+    flat = [one.float().flatten(2) for one in (*seen, h)]
+    return torch.cat([found for one in flat for found in (one.mean(2), one.std(2))], 1)
