@@ -65,10 +65,13 @@ def size(vae: AutoencoderTiny) -> int:
 def statistics(vae: AutoencoderTiny, pixels: torch.Tensor) -> torch.Tensor:
     """What the encoder sees in images (B, 3, H, W) in [-1, 1]: the mean and the standard deviation of each channel
     after each of its blocks, and of the latents, (B, S) float32."""
-    h, seen = pixels.add(1).div(2), []
-    for layer in vae.encoder.layers:
-        h = layer(h)
-        if isinstance(layer, AutoencoderTinyBlock):
-            seen.append(h)
-    flat = [one.float().flatten(2) for one in (*seen, h)]
+    seen: list[torch.Tensor] = []
+    blocks = (layer for layer in vae.encoder.layers if isinstance(layer, AutoencoderTinyBlock))
+    hooks = [block.register_forward_hook(lambda *told: seen.append(told[-1])) for block in blocks]
+    try:
+        seen.append(vae.encode(pixels).latents)  # last, as it returns last
+    finally:
+        for hook in hooks:
+            hook.remove()
+    flat = [one.float().flatten(2) for one in seen]
     return torch.cat([found for one in flat for found in (one.mean(2), one.std(2))], 1)

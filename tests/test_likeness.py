@@ -17,7 +17,7 @@ from dermaflux.candidates import ENOUGH
 from dermaflux.cli import app
 from dermaflux.errors import ModelUnavailable
 from dermaflux.generator import Generator
-from dermaflux.likeness import MOST, NAME, Likeness, statistics
+from dermaflux.likeness import MOST, NAME, Likeness, size, statistics
 from dermaflux.models import NANO, SamplingOptions
 from dermaflux.samples import Sample
 
@@ -51,8 +51,8 @@ def draw_into(folder, seeds, blurred):
             lines.writerow([f"{seed}.png", "benign", "train"])
 
 
-def learn(folder, out):
-    command = ["train", "likeness", str(folder / "real" / "manifest.csv"), "--base", str(NANO)]
+def learn(folder, out, base=NANO):
+    command = ["train", "likeness", str(folder / "real" / "manifest.csv"), "--base", str(base)]
     return CliRunner().invoke(app, [*command, "--drawn", str(folder / "drawn"), "--out", str(out)])
 
 
@@ -76,20 +76,20 @@ def test_too_few_images_are_refused_with_their_number(tmp_path):
     assert "There are 3 photographs" in run.output + str(run.exception)
 
 
-def test_the_statistics_are_means_and_standard_deviations_of_channels():
-    latents = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    found = statistics(latents)
-    assert found.shape == (3, 8)
-    assert torch.allclose(found[1, 2], latents[1, 2].mean()) and torch.allclose(found[1, 6], latents[1, 2].std())
+def test_a_pipeline_of_another_kind_of_autoencoder_is_refused(learned, tmp_path, tiny_folder):
+    run = learn(learned, tmp_path, tiny_folder / "pipeline")
+    assert run.exit_code and "has no AutoencoderTiny" in run.output + str(run.exception)
 
 
-def test_the_embedded_model_finds_noise_unlike_photographs_and_the_same_at_16_bits(generator):
-    image = Image.fromarray(phantom.draw(phantom.random_attributes(3), 3).image)
-    noisy = np.asarray(image) + np.random.default_rng(0).normal(0, 30, (256, 256, 3))
-    noisy = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
-    assert generator._alike(noisy) < generator._alike(image) - 1
-    half = Generator.load("nano", device="cpu", memory="bf16")
-    assert half._alike(image) == pytest.approx(generator._alike(image), abs=0.3)
+def test_the_statistics_are_of_what_blocks_give_and_of_the_latents(generator):
+    vae, x = generator.pipe.vae, torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.inference_mode():
+        found, latents = statistics(vae, x), vae.encode(x).latents.flatten(2)
+        first = vae.encoder.layers[:3](x / 2 + 0.5).flatten(2)
+    assert found.shape == (2, size(vae)) == (2, 1728)
+    assert torch.allclose(found[:, :128], torch.cat([first.mean(2), first.std(2)], 1), atol=1e-5)
+    assert torch.allclose(found[:, -64:], torch.cat([latents.mean(2), latents.std(2)], 1), atol=1e-5)
+    assert not any(layer._forward_hooks for layer in vae.encoder.layers)
 
 
 def test_a_model_without_one_calls_all_images_equal(tiny_generator):
@@ -100,9 +100,9 @@ def test_a_model_without_one_calls_all_images_equal(tiny_generator):
     ("tensors", "said"),
     [
         (None, "cannot be loaded"),
-        ({"weight": torch.zeros(64)}, "cannot be loaded"),
-        ({"weight": torch.full((64,), torch.nan), "bias": torch.tensor(0.0)}, "holds what is no number"),
-        ({"weight": torch.zeros(32), "bias": torch.tensor(0.0)}, "other latents than the model's"),
+        ({"weight": torch.zeros(1728)}, "cannot be loaded"),
+        ({"weight": torch.full((1728,), torch.nan), "bias": torch.tensor(0.0)}, "holds what is no number"),
+        ({"weight": torch.zeros(32), "bias": torch.tensor(0.0)}, "another autoencoder than the model's"),
     ],
 )
 def test_a_damaged_one_is_refused_with_the_way_out(generator, tmp_path, tensors, said):
@@ -115,15 +115,18 @@ def test_a_damaged_one_is_refused_with_the_way_out(generator, tmp_path, tensors,
         Likeness.beside(tmp_path, generator.pipe)
 
 
-def test_one_of_other_latents_is_refused(tmp_path, tiny_folder):
+def test_one_of_another_autoencoder_is_refused(tmp_path, tiny_folder):
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     shutil.copy(NANO / NAME, folder / "pipeline" / NAME)
-    with pytest.raises(ModelUnavailable, match="other latents than the model's"):
+    with pytest.raises(ModelUnavailable, match="another autoencoder than the model's"):
         Generator.from_spec(tiny.spec(folder), "cpu")
 
 
-def test_what_the_embedded_model_draws_is_scored_about_as_it_was_in_learning(generator):
+def test_what_the_embedded_model_draws_scores_about_as_it_did_in_learning_at_16_bits_too(generator):
     options = SamplingOptions.defaults(generator.spec, seeds=tuple(range(6)), candidates=1)
     run = generator.sample("A benign nevus on light skin.", options)
-    found = [generator._alike(item.image) for item in run if isinstance(item, Sample)]
+    images = [item.image for item in run if isinstance(item, Sample)]
+    found = [generator._alike(image) for image in images]
     assert all(abs(one) < MOST for one in found) and abs(np.mean(found)) < 1.5
+    half = Generator.load("nano", device="cpu", memory="bf16")
+    assert [half._alike(image) for image in images] == pytest.approx(found, abs=0.3)
