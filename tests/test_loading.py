@@ -99,7 +99,7 @@ def test_a_full_disk_is_said_with_the_size_and_that_what_is_whole_is_kept(monkey
 
 
 def draw(generator: Generator, **changes) -> np.ndarray:
-    items = generator.sample(TEXT, SamplingOptions.defaults(generator.spec, **changes))
+    items = generator.sample(TEXT, SamplingOptions.defaults(generator.spec, candidates=1, **changes))
     return np.stack([np.asarray(item.image).astype(float) for item in items if isinstance(item, Sample)])
 
 
