@@ -216,7 +216,7 @@ def _words(value: object) -> str:
 
 def misfit(requested: LesionAttributes, measured: Appearance) -> float:
     """How far the measured lesion is from the one requested: 0 where all that can be measured agrees, as in `compare`;
-    else the sum over the attributes of what differs, each 1 at most, colours 1.5; NO_LESION where there is none."""
+    else the weighed sum over the attributes of what differs, each from 0 to 1; NO_LESION where there is none."""
     if not measured.found:
         return NO_LESION
     found = measured.attributes()
@@ -225,14 +225,15 @@ def misfit(requested: LesionAttributes, measured: Appearance) -> float:
         for name, wanted in requested.specified().items()
         if name in _AGREES_WITHIN
     }
-    return 0.0 if all(far <= _AGREES_WITHIN[name] for name, far in apart.items()) else sum(apart.values())
+    if all(far <= _AGREES_WITHIN[name] for name, far in apart.items()):
+        return 0.0
+    return sum(_WEIGHTS.get(name, 1.0) * far for name, far in apart.items())
 
 
 def _distance(name: str, wanted: Any, value: Any) -> float:
-    """Of numbers over their range, of sizes over the one wanted, up to 1; of colours 1 less the F1 of the sets, times
-    one and a half: one missing of two then counts as an axis of asymmetry does."""
+    """From 0 to 1: of numbers over their range, of sizes over the one wanted, of colours 1 less the F1 of the sets."""
     if name == "colours":
-        return 1.5 * (1 - 2 * len({*wanted} & {*value}) / (len(wanted) + len(value)))
+        return 1 - 2 * len({*wanted} & {*value}) / (len(wanted) + len(value))
     if name == "size_mm":
         return min(1.0, abs(wanted - value) / wanted)
     low, high = RANGES[name]
@@ -241,6 +242,8 @@ def _distance(name: str, wanted: Any, value: Any) -> float:
 
 _AGREES_WITHIN = {"asymmetry": 0, "border": 1 / 8, "colours": 0, "size_mm": 0.25, "tone": 1 / 9}
 """The distance up to which each attribute that can be measured agrees."""
+_WEIGHTS = {"colours": 1.5}
+"""What counts for more than 1 in the misfit: a colour missing of two then counts as an axis of asymmetry does."""
 
 
 def row(appearance: Appearance) -> dict[str, object]:

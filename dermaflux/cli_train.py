@@ -159,7 +159,7 @@ def lora(
     teacher: Teacher = None,
     weaker: Annotated[
         Path | None,
-        _there("DIR", "a FluxPipeline folder of the same encoders, trained less, and its lora; led away from"),
+        _there("DIR", "a FluxPipeline folder trained less, with its lora: what distilled guidance leads away from"),
     ] = None,
     steps: Steps = None,
     batch: Batch = None,

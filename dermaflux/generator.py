@@ -277,7 +277,6 @@ class Generator:
     def _previews(self, packed: torch.Tensor, size: int) -> tuple[Image.Image, ...]:
         return self._look(latents.unpack(self.pipe, packed, size), size)
 
-    @torch.inference_mode()
     def _alike(self, image: Image.Image) -> float:
         """How like a photograph `image` is; enough where the model cannot tell."""
         with self._busy:

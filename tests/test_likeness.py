@@ -1,4 +1,4 @@
-"""Likeness: what tells photographs from drawn images by their latents, and how it is learned and read."""
+"""Likeness: what tells photographs from drawn images, and how it is learned and read."""
 
 import csv
 import shutil
