@@ -22,10 +22,11 @@ def GPU(duration):
     def decorate(task):
         def handler(*args, **kwargs):
             asked.append(duration(*args, **kwargs))
-            sent, answers, stopped = pickle.dumps((args, kwargs)), CONTEXT.Queue(), CONTEXT.Event()
-            process = CONTEXT.Process(target=work, args=(task, sent, answers, stopped))
+            sent, answers, stopped = pickle.dumps((args, kwargs)), CONTEXT.Queue(maxsize=4), CONTEXT.Event()
+            process = CONTEXT.Process(target=work, args=(task, sent, answers, stopped), daemon=True)
             process.start()
             processes.append(process)
+            answer = process
             try:
                 while (answer := answers.get(timeout=60)) is not None:
                     if isinstance(answer, Exception):
@@ -33,6 +34,10 @@ def GPU(duration):
                     yield answer
             finally:
                 stopped.set()
+                # The process ends once its answers are read, those that it drew ahead of the stop too.
+                while answer is not None:
+                    answer = answers.get(timeout=60)
+                    unseen.append(answer)
 
         return handler
 
@@ -53,7 +58,7 @@ def work(task, sent, answers, stopped):
     answers.put(None)
 
 
-asked, processes = [], []
+asked, processes, unseen = [], [], []
 sys.modules["spaces"] = types.SimpleNamespace(
     GPU=GPU, config=types.SimpleNamespace(Config=types.SimpleNamespace(zero_gpu=True))
 )
@@ -85,6 +90,7 @@ if __name__ == "__main__":
     stopped = lent(TEXT, SamplingOptions.defaults(spec, steps=50, seeds=tuple(range(8))))
     first = next(stopped)
     stopped.close()
+    unread = len(unseen)
     processes[-1].join(30)
     try:
         next(app.with_lent_card(without_memory)(TEXT, options))
@@ -97,6 +103,7 @@ if __name__ == "__main__":
                 "same": digest(here) == digest(plain(TEXT, options)),
                 "asked": asked,
                 "first step": first.step,
+                "unread": unread,
                 "ended": not processes[-2].is_alive(),
                 "error": said,
             }
