@@ -4,6 +4,7 @@ for, and, where the model can tell, by how like a photograph it is.
 Most noises become a lopsided lesion, whatever the caption says; of several, one more often becomes what it does say.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -14,12 +15,16 @@ from dermaflux.appearance import measure, misfit
 from dermaflux.lesion import LesionAttributes
 from dermaflux.samples import Preview, Sample
 
-Draw = Callable[[Sequence[int], int], Iterator[Preview | Sample]]
+Draw = Callable[[Sequence[int], Sequence[int]], Iterator[Preview | Sample]]
+"""Draws of each image, by its place, candidates of some numbers from 0: the first of every image, then the second."""
 Alike = Callable[[Image.Image], float]
 """How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
 WORTH, ENOUGH = 0.25, 0.5
 """The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
+AT_ONCE = 3
+"""So many candidates of an image are drawn together, where as many can be: on two cores three take half as long as one
+after another, and more would often be drawn in vain."""
 
 
 def seed_of(seed: int, candidate: int) -> int:
@@ -28,34 +33,44 @@ def seed_of(seed: int, candidate: int) -> int:
 
 
 def chosen(
-    draw: Draw, asked: Sequence[LesionAttributes], candidates: int, alike: Alike = lambda image: ENOUGH
+    draw: Draw,
+    asked: Sequence[LesionAttributes],
+    candidates: int,
+    alike: Alike = lambda image: ENOUGH,
+    batch: int = 1,
 ) -> Iterator[Preview | Sample]:
     """Of each image the sample with the least misfit to what is `asked`, less WORTH of its likeness: as soon as one is
     all that was asked for and ENOUGH like a photograph, or all `candidates` are drawn; until then, not yet settled, the
     best so far.
 
-    draw: given which images to draw, and the number of their candidate from 0, yields their previews and samples. One
-    candidate is taken as it comes. alike: where it is not given, all images are equally alike.
+    One candidate is taken as it comes. alike: where it is not given, all images are equally alike. batch: as many as
+    can be drawn at once; which candidate is kept does not depend on it.
     """
     if candidates == 1:
-        yield from draw(range(len(asked)), 0)
+        yield from draw(range(len(asked)), range(1))
         return
+    left, number, judged = list(range(len(asked))), 0, Counter()
     best: dict[int, tuple[float, Sample]] = {}
-    left = list(range(len(asked)))
-    for number in range(candidates):
-        for item in draw(left, number):
+    while left:
+        turn = range(number, min(number + max(1, min(batch, AT_ONCE) // len(left)), candidates))
+        for item in draw(left, turn):
             if isinstance(item, Preview):
                 yield item
                 continue
-            found, likeness = misfit(asked[item.index], measure(item.image)), alike(item.image)
+            place = item.index
+            if place not in left:  # settled by an earlier candidate of this turn
+                continue
+            found, likeness = misfit(asked[place], measure(item.image)), alike(item.image)
+            judged[place] += 1
             far = found - WORTH * likeness
-            better = item.index not in best or far < best[item.index][0]
+            better = place not in best or far < best[place][0]
             if better:
-                best[item.index] = far, item
-            if (not found and likeness >= ENOUGH) or number == candidates - 1:
-                yield best.pop(item.index)[1]
+                best[place] = far, item
+            if (not found and likeness >= ENOUGH) or judged[place] == candidates:
+                left = [other for other in left if other != place]
+                yield best.pop(place)[1]
+                if not left:
+                    return
             elif better:
                 yield replace(item, settled=False)
-        left = sorted(best)
-        if not left:
-            return
+        number = turn.stop

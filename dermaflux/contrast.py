@@ -57,3 +57,8 @@ def leads(
 def leading(level: float, led: Sequence[Lead]) -> list[Lead]:
     """Those of `led` that lead a step from the noise `level`."""
     return [lead for lead in led if level >= lead.above]
+
+
+def led_share(level: float, led: Sequence[Lead], images: int) -> float:
+    """Passes through the transformer that `led` adds to a step at the noise `level`, for each of so many images."""
+    return sum(len(lead.rows) for lead in leading(level, led)) / images

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from dermaflux import __version__, candidates, latents, lora, postfilter, previews
 from dermaflux.conditioning import Prompt, joined, row_by_row, velocity_of
-from dermaflux.contrast import Lead, leading, leads
+from dermaflux.contrast import Lead, leading, leads, led_share
 from dermaflux.errors import ModelUnavailable, first_line
 from dermaflux.first_block_cache import FirstBlockCache
 from dermaflux.lesion import LesionAttributes
@@ -24,12 +24,10 @@ from dermaflux.loading import COMPILING, Loaded, let_go, load, not_compiled, out
 from dermaflux.memory import AUTO, best_device
 from dermaflux.models import LoraSpec, ModelSpec, SamplingOptions, find_model
 from dermaflux.provenance import SHARED, Provenance
-from dermaflux.samples import Preview, Sample
+from dermaflux.samples import Preview, Sample, Source
 from dermaflux.schedule import flux_schedule, guidance_at, renewed
 
 CACHED_PROMPTS = 64
-
-Source = tuple[Image.Image, Provenance]
 
 
 class Generator:
@@ -45,7 +43,7 @@ class Generator:
         self._likeness = Likeness.beside(spec.source, self.pipe)
         self._cache: FirstBlockCache | None = None
         self._prompts: dict[tuple[str, float], Prompt] = {}
-        self._busy, self._runs = threading.RLock(), 0
+        self._busy, self._runs, self._finishing = threading.RLock(), 0, 0.0
         self._strength: float | None = None
 
     @classmethod
@@ -134,11 +132,12 @@ class Generator:
     def _guarded(
         self, texts, options, attributes, source=None, *, previewed: bool = True
     ) -> Iterator[Preview | Sample]:
-        run = lambda rows, number: self._run(texts, options, attributes, source, rows, number, previewed)
+        batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on others
+        run = lambda *places: self._run(texts, options, attributes, source, *places, batch, previewed)
         with self._busy:
             self._runs += 1
         try:
-            yield from candidates.chosen(run, attributes, options.candidates, self._alike)
+            yield from candidates.chosen(run, attributes, options.candidates, self._alike, batch)
         except torch.OutOfMemoryError as error:
             let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
@@ -168,8 +167,8 @@ class Generator:
                 item = replace(item, provenance=replace(item.provenance, candidates=provenance.candidates))
             yield item
 
-    def _run(self, texts, options, attributes, source, rows, candidate, previewed) -> Iterator[Preview | Sample]:
-        """Draw that candidate of the images in `rows`."""
+    def _run(self, texts, options, attributes, source, rows, numbers, batch, previewed) -> Iterator[Preview | Sample]:
+        """Draw the candidates `numbers` of the images in `rows`, `batch` at once."""
         encode = lambda text: self._encode(text, options.lora_strength)
         negative = encode(options.negative) if options.true_cfg > 1 else None
         shared = {name: getattr(options, name) for name in SHARED} | dict(
@@ -183,11 +182,13 @@ class Generator:
             strength=options.strength if source else None,
             source=source[1] if source else None,
         )
-        batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on other images
-        for first in range(0, len(rows), batch):
-            here = tuple(rows[first : first + batch])
-            seeds = [candidates.seed_of(options.seeds[row], candidate) for row in here]
-            captions = [texts[row] for row in here]
+        draws = [(row, number) for number in numbers for row in rows]
+        numbered = numbers[0] + 1, len(numbers), options.candidates
+        for first in range(0, len(draws), batch):
+            here = draws[first : first + batch]
+            shown = tuple(dict.fromkeys(row for row, _ in here))  # the first candidate of each
+            seeds = [candidates.seed_of(options.seeds[row], number) for row, number in here]
+            captions = [texts[row] for row, _ in here]
             prompt = joined([encode(text) for text in captions])
             led = leads(captions, seeds, options.contrast, encode)
             cache = FirstBlockCache(options.first_block_cache) if options.first_block_cache else None
@@ -198,7 +199,7 @@ class Generator:
                 with self._busy:
                     x = latents.blend(self.pipe, scheduler, x, source[0], options)
             sigmas = scheduler.sigmas[scheduler.begin_index :].tolist()
-            passes = [_passes(level, negative, led, len(seeds)) for level in sigmas[:-1]]
+            passes = [1 + (negative is not None) + led_share(level, led, len(here)) for level in sigmas[:-1]]
             started = time.perf_counter()
             for i, t in enumerate(scheduler.timesteps[scheduler.begin_index :]):
                 velocity = self._velocity(x, t, sigmas[i], prompt, negative, led, options, cache)
@@ -210,13 +211,16 @@ class Generator:
                 if not previewed:
                     continue
                 each = (time.perf_counter() - started) / sum(passes[: i + 1]) / len(here)
-                later = len(rows) - first - len(here) + len(rows) * (options.candidates - candidate - 1)
+                later = len(draws) - first - len(here) + len(rows) * (options.candidates - numbers[-1] - 1)
                 seconds = each * (sum(passes[i + 1 :]) * len(here) + later * sum(passes))
-                shown = self._previews(clean, options.size)
-                yield Preview(i + 1, len(passes), seconds, here, shown, candidate + 1, options.candidates)
-            for i, row in enumerate(here):
+                seconds += self._finishing * (len(here) + later)  # decoded, judged, and whatever is done with it
+                images = self._previews(clean[: len(shown)], options.size)
+                yield Preview(i + 1, len(passes), seconds, shown, images, *numbered)
+            for i, (row, _) in enumerate(here):
+                drawn = time.perf_counter()
                 recipe = Provenance(texts[row], attributes[row], seeds[i], **shared)
                 yield Sample(row, self._decode(x[i : i + 1], options), recipe)
+                self._finishing = time.perf_counter() - drawn
 
     @torch.inference_mode()
     def _encode(self, text: str, strength: float):
@@ -271,6 +275,7 @@ class Generator:
             )
         if self.spec.lora and strength != self._strength:
             lora.set_strength(self.pipe, strength)
+            lora.fold(self.pipe)
             self._strength = strength
 
     @torch.inference_mode()
@@ -292,8 +297,3 @@ class Generator:
             raise ModelUnavailable("The model's numbers overflowed. Lower the guidance or the LoRA strength.")
         pixels = postfilter.filtered(pixels, pixels.shape[-1] // z.shape[-1], options.postfilter)
         return self.pipe.image_processor.postprocess(pixels, output_type="pil")[0]
-
-
-def _passes(level: float, negative: Prompt | None, led: Sequence[Lead], images: int) -> float:
-    """How often a step at the noise `level` goes through the transformer, for each of so many images."""
-    return 1 + (negative is not None) + sum(len(lead.rows) for lead in leading(level, led)) / images

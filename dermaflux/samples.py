@@ -6,13 +6,17 @@ from PIL import Image
 
 from dermaflux.provenance import Provenance
 
+Source = tuple[Image.Image, Provenance]
+"""An image to vary, and its recipe."""
+
 
 @dataclass(frozen=True)
 class Preview:
     """The estimate of the clean images after a step.
 
     step: 1 to steps. seconds_left: estimate for the run, if every image takes all its candidates. indices: which of its
-    images these are. candidate, candidates: of at most so many that are drawn for each image which these are, from 1.
+    images these are. candidate: which one of each these show, from 1, of `together` that are drawn at once and of at
+    most `candidates` in all.
     """
 
     step: int
@@ -21,6 +25,7 @@ class Preview:
     indices: tuple[int, ...]
     images: tuple[Image.Image, ...]
     candidate: int = 1
+    together: int = 1
     candidates: int = 1
 
 

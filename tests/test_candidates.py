@@ -8,7 +8,7 @@ from PIL import Image
 
 from dermaflux import ordering, phantom
 from dermaflux.appearance import NO_LESION, compare, measure, misfit
-from dermaflux.candidates import ENOUGH, WORTH, chosen, seed_of
+from dermaflux.candidates import AT_ONCE, ENOUGH, WORTH, chosen, seed_of
 from dermaflux.caption import caption
 from dermaflux.errors import DataError, InputError
 from dermaflux.generator import Generator, Preview, Sample
@@ -38,18 +38,20 @@ def lesion(**changes) -> Image.Image:
 def drawer(*candidates):
     """Of each candidate what is drawn of every image in its place; notes what was asked for."""
 
-    def draw(rows, number):
-        draw.asked.append((list(rows), number))
-        yield Preview(1, 1, 0.0, tuple(rows), (BARE,) * len(rows), number + 1, len(candidates))
-        for row in rows:
-            yield Sample(row, candidates[number][row], replace(RECIPE, seed=seed_of(row, number)))
+    def draw(rows, numbers):
+        draw.asked.append((list(rows), *numbers))
+        yield Preview(1, 1, 0.0, tuple(rows), (BARE,) * len(rows), numbers[0] + 1, len(numbers), len(candidates))
+        for number in numbers:
+            for row in rows:
+                draw.finished += 1
+                yield Sample(row, candidates[number][row], replace(RECIPE, seed=seed_of(row, number)))
 
-    draw.asked = []
+    draw.asked, draw.finished = [], 0
     return draw
 
 
-def kept(draw, asked, count, **alike):
-    run = chosen(draw, asked, count, **alike)
+def kept(draw, asked, count, **given):
+    run = chosen(draw, asked, count, **given)
     return {item.index: item.provenance.seed for item in run if isinstance(item, Sample)}
 
 
@@ -81,6 +83,22 @@ def test_nothing_more_is_drawn_of_an_image_that_is_as_asked():
     draw = drawer([right, wrong, wrong], [None, wrong, right], [None, wrong, None])
     assert kept(draw, [ASKED] * 3, 3) == {0: 0, 2: seed_of(2, 1), 1: 1}
     assert draw.asked == [([0, 1, 2], 0), ([1, 2], 1), ([1], 2)]
+
+
+def test_candidates_drawn_together_are_judged_in_their_order_and_none_after_one_as_asked():
+    wrong, right = lesion(size_mm=16), lesion()
+    draw = drawer([wrong], [right], [right], [None])
+    assert kept(draw, [ASKED], 4, batch=8) == {0: seed_of(0, 1)}
+    assert draw.asked == [([0], *range(AT_ONCE))] and draw.finished == 2, "the third is not even decoded"
+    draw = drawer(*[[wrong, right]] * 3, [right, None], [wrong, None], [wrong, None])
+    assert kept(draw, [ASKED] * 2, 6, batch=8) == {1: 1, 0: seed_of(0, 3)}
+    assert draw.asked == [([0, 1], 0), ([0], 1, 2, 3)], "as many together as there is room for"
+    draw = drawer(*[[wrong]] * 4)
+    assert kept(draw, [ASKED], 4, batch=8) == {0: 0} and draw.asked == [([0], 0, 1, 2), ([0], 3)], (
+        "and no more than all"
+    )
+    draw = drawer(*[[wrong]] * 3)
+    assert kept(draw, [ASKED], 3, batch=1) == {0: 0} and draw.asked == [([0], 0), ([0], 1), ([0], 2)]
 
 
 def test_of_those_as_near_the_one_most_like_a_photograph_is_kept():
@@ -122,13 +140,14 @@ def test_seeds_of_candidates_are_seeds_and_all_their_own():
     assert seed_of(7, 1) == 369571992, "recipes of earlier runs name them"
 
 
-def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(generator, tmp_path):
-    options = SamplingOptions.defaults(generator.spec, seeds=(5, 6), steps=6, candidates=3)
+@pytest.mark.parametrize(("seeds", "first"), [((5, 6), {1, 2, 3}), ((7,), {1})])
+def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(generator, tmp_path, seeds, first):
+    options = SamplingOptions.defaults(generator.spec, seeds=seeds, steps=6, candidates=3)
     asked = UNLIKELY
     items = list(generator.sample(caption(asked), options, attributes=asked))
     drawn = {item.index: item for item in items if isinstance(item, Sample)}
-    assert sorted(drawn) == [0, 1]
-    assert {item.candidate for item in items if isinstance(item, Preview)} == {1, 2, 3}
+    assert sorted(drawn) == list(range(len(seeds)))
+    assert {item.candidate for item in items if isinstance(item, Preview)} == first, "one image's are drawn together"
     for index, sample in drawn.items():
         own = [seed_of(options.seeds[index], number) for number in range(3)]
         each = replace(options, candidates=1, seeds=tuple(own))
@@ -143,10 +162,10 @@ def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(gene
 
 
 def test_closing_ends_the_run_within_a_step_of_a_later_candidate(generator):
-    options = SamplingOptions.defaults(generator.spec, steps=2, candidates=3)
+    options = SamplingOptions.defaults(generator.spec, steps=2, candidates=AT_ONCE + 1)
     run = generator.sample("A mole.", options, attributes=UNLIKELY)
     previews = (item for item in run if isinstance(item, Preview))
-    assert [next(previews).candidate for _ in range(3)] == [1, 1, 2]
+    assert [next(previews).candidate for _ in range(3)] == [1, 1, AT_ONCE + 1]
     run.close()
     assert not generator._runs
 

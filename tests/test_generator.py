@@ -133,12 +133,15 @@ def test_a_run_longer_than_a_batch_is_drawn_in_batches(tiny_folder, base):
 
 
 def test_every_step_yields_a_preview_of_the_full_size(tiny_generator):
+    draw(tiny_generator)
+    finishing = tiny_generator._finishing
     items = list(tiny_generator.sample(TEXT, options(tiny_generator, seeds=(1, 2), steps=6)))
     previews = [item for item in items if isinstance(item, Preview)]
     assert [item.step for item in previews] == [1, 2, 3, 4, 5, 6]
     assert {(item.steps, len(item.images)) for item in previews} == {(6, 2)}
     assert {image.size for item in previews for image in item.images} == {(tiny.SIZE, tiny.SIZE)}
-    assert previews[-1].seconds_left == 0 and all(item.seconds_left > 0 for item in previews[:-1])
+    assert previews[-1].seconds_left == pytest.approx(2 * finishing), "what comes after the last step counts"
+    assert finishing > 0 and all(item.seconds_left > 2 * finishing for item in previews[:-1])
     assert items.index(previews[-1]) == 5, "images come after their previews"
 
 
@@ -160,12 +163,13 @@ def test_lora_strength_zero_is_the_base_exactly(tiny_generator, base):
 
 
 def test_lora_strength_changes_images_without_reading_the_adapter_again(tiny_generator):
-    addresses = lambda: [tensor.data_ptr() for tensor in tiny_generator.pipe.transformer.parameters()]
+    named = tiny_generator.pipe.transformer.named_parameters
+    addresses = lambda: [tensor.data_ptr() for name, tensor in named() if "lora_" in name]
     before, full = addresses(), draw(tiny_generator, lora_strength=1.0)
     half = draw(tiny_generator, lora_strength=0.5)
     assert difference(half, full) > 0
     assert difference(draw(tiny_generator, lora_strength=1.0), full) == 0
-    assert addresses() == before
+    assert before and addresses() == before
 
 
 def test_a_lora_matches_the_pipelines_own(tiny_generator, base):
@@ -173,8 +177,10 @@ def test_a_lora_matches_the_pipelines_own(tiny_generator, base):
     adapted.set_progress_bar_config(disable=True)
     adapted.load_lora_weights(tiny_generator.spec.lora.source, adapter_name="one")
     adapted.set_adapters(["one"], [0.7])
-    plain = call(adapted, latents=packed_noise(0))
-    assert difference(draw(tiny_generator, lora_strength=0.7)[0], plain) == 0
+    ours = draw(tiny_generator, lora_strength=0.7)[0]
+    assert difference(ours, call(adapted, latents=packed_noise(0))) <= 1, "it differs by rounding"
+    adapted.fuse_lora()
+    assert difference(ours, call(adapted, latents=packed_noise(0))) == 0
 
 
 def test_the_same_seed_gives_the_same_noise_whatever_runs_before(tiny_generator):

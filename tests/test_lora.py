@@ -9,6 +9,7 @@ import tiny
 import torch
 from diffusers import FluxTransformer2DModel
 from original_lora import dotted, velocity, written
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
 
@@ -77,6 +78,46 @@ def test_every_family_of_keys_at_flux_widths_equals_weights_merged_by_hand(tmp_p
     for ours, by_hand, before in zip(adapted, merged, base, strict=True):
         assert apart(before, by_hand) > 1e-2
         assert apart(ours, by_hand) < 1e-4
+
+
+def test_a_folded_lora_computes_the_same_and_leaves_the_weights_as_they_were(pipe, tmp_path):
+    before = {name: tensor.clone() for name, tensor in pipe.transformer.state_dict().items()}
+    plain = velocity(pipe.transformer)
+    lora.attach(pipe, written(tmp_path, dotted(original_lora.pairs(pipe.transformer, RANK))))
+    whole = velocity(pipe.transformer)
+    for strength in (1.0, 0.5, 1.0):
+        lora.set_strength(pipe, strength)
+        apart_from = velocity(pipe.transformer)
+        lora.fold(pipe)
+        lora.fold(pipe)  # once is enough
+        folded = velocity(pipe.transformer)
+        assert apart(folded, apart_from) < 1e-5 < apart(folded, plain)
+        assert not torch.equal(folded, apart_from), "it was computed otherwise"
+    lora.set_strength(pipe, 1.0)
+    assert torch.equal(velocity(pipe.transformer), whole)
+    lora.fold(pipe)
+    lora.set_strength(pipe, 0)
+    lora.fold(pipe)
+    assert torch.equal(velocity(pipe.transformer), plain)
+    lora.set_strength(pipe, 1.0)
+    lora.fold(pipe)
+    lora.detach(pipe)
+    after = pipe.transformer.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_lora_is_not_folded_where_rounding_would_show_or_memory_would_double(pipe, tmp_path, monkeypatch):
+    lora.attach(pipe, written(tmp_path, dotted(original_lora.pairs(pipe.transformer, RANK))))
+    whole = velocity(pipe.transformer)
+    monkeypatch.setattr(lora, "FOLDED", 10)
+    lora.fold(pipe)
+    assert torch.equal(velocity(pipe.transformer), whole)
+    monkeypatch.undo()
+    pipe.transformer.to(torch.bfloat16)
+    weight = next(layer for layer in pipe.transformer.modules() if isinstance(layer, LoraLayer)).get_base_layer().weight
+    before = weight.clone()
+    lora.fold(pipe)
+    assert torch.equal(weight, before)
 
 
 def test_the_original_names_with_dots_are_read_as_well(pipe, tmp_path):

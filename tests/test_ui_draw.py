@@ -1,5 +1,6 @@
 """The Draw tab's runs: what a visitor has been told of stays, whenever a run is stopped."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +27,8 @@ def sample(index, seed, settled):
     return Sample(index, PICTURE, recipe(seed=seed, candidates=3), settled)
 
 
-def preview(candidate, *indices):
-    return Preview(1, 20, 2.0, indices, (PICTURE,) * len(indices), candidate, 3)
+def preview(candidate, *indices, together=1):
+    return Preview(1, 20, 2.0, indices, (PICTURE,) * len(indices), candidate, together, 3)
 
 
 RUN = (
@@ -78,3 +79,11 @@ def test_more_candidates_than_by_default_count_as_more_images():
         here = page()
         list(_runner(here)(None, Kept(), *values(randomise=True, count=2, candidates=candidates)))
         assert here.counts == [counted]
+
+
+def test_candidates_drawn_together_are_told_and_counted_as_that_many():
+    run = _runner(page(preview(1, 0, together=2), preview(3, 0)))
+    said = [str(update[0]) for update in run(None, Kept(), *values())]
+    assert "Candidates 1 to 2 of at most 3. Step 1 of 20." in said[1] and "Candidate 3 of at most 3." in said[2]
+    value = lambda text: float(re.search(r'max="1" value="([\d.]+)"', text)[1])
+    assert value(said[1]) < value(said[2])

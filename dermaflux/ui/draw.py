@@ -171,13 +171,16 @@ def _done(path: str) -> stage.Cell:
 
 
 def _progress(item: "Preview", count: int) -> str:
-    first, last = item.indices[0], item.indices[-1]
-    images = f"Image {first + 1}" + (f" to {last + 1}" if last > first else "") + f" of {count}. "
-    if last - first >= len(item.indices):  # some between them are settled
+    first, final = item.indices[0], item.indices[-1]
+    images = f"Image {first + 1}" + (f" to {final + 1}" if final > first else "") + f" of {count}. "
+    if final - first >= len(item.indices):  # some between them are settled
         images = f"{len(item.indices)} of {count} images. "
-    drawn = f"Candidate {item.candidate} of at most {item.candidates}. "
+    last = item.candidate + item.together - 1
+    some = f"Candidates {item.candidate} to {last}" if item.together > 1 else f"Candidate {last}"
+    drawn = f"{some} of at most {item.candidates}. "
     left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
-    share = (item.candidate - 1 + (first + len(item.indices) * item.step / item.steps) / count) / item.candidates
+    here = (first + len(item.indices) * item.step / item.steps) / count
+    share = (item.candidate - 1 + item.together * here) / item.candidates
     said = (images if count > 1 else "") + (drawn if item.candidates > 1 else "")
     return stage.status(f"{said}Step {item.step} of {item.steps}. {left}", share)
 
