@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from run import Row, exchanging, server, shortening
+from drawing import shortening
+from run import exchanging, server
+from timed import Row
 
 from dermaflux.caption import caption
 from dermaflux.generator import Generator
