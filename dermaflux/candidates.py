@@ -23,8 +23,8 @@ WORTH, ENOUGH = 0.25, 0.5
 """The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 AT_ONCE = 3
-"""So many candidates of an image are drawn together, where as many can be: on two cores three take half as long as one
-after another, and more would often be drawn in vain."""
+"""So many candidates are drawn together of an image that is alone: on two cores three take half as long as one after
+another, and more would often be drawn in vain."""
 
 
 def seed_of(seed: int, candidate: int) -> int:
@@ -52,14 +52,13 @@ def chosen(
     left, number, judged = list(range(len(asked))), 0, Counter()
     best: dict[int, tuple[float, Sample]] = {}
     while left:
-        turn = range(number, min(number + max(1, min(batch, AT_ONCE) // len(left)), candidates))
+        together = min(batch, AT_ONCE) if len(left) == 1 else 1
+        turn = range(number, min(number + together, candidates))
         for item in draw(left, turn):
             if isinstance(item, Preview):
                 yield item
                 continue
             place = item.index
-            if place not in left:  # settled by an earlier candidate of this turn
-                continue
             found, likeness = misfit(asked[place], measure(item.image)), alike(item.image)
             judged[place] += 1
             far = found - WORTH * likeness

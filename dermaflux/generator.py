@@ -129,15 +129,14 @@ class Generator:
         """
         return (item for item in self._guarded(texts, options, attributes, previewed=False) if item.settled)
 
-    def _guarded(
-        self, texts, options, attributes, source=None, *, previewed: bool = True
-    ) -> Iterator[Preview | Sample]:
+    def _guarded(self, texts, options, attributes, source=None, *, previewed=True) -> Iterator[Preview | Sample]:
         batch = 1 if options.first_block_cache else self.spec.batch  # what is left out must not depend on others
-        run = lambda *places: self._run(texts, options, attributes, source, *places, batch, previewed)
+        together = 1 if self.compiled else batch  # each number of images is compiled anew
+        run = lambda rows, numbers: self._run(texts, options, attributes, source, rows, numbers, batch, previewed)
         with self._busy:
             self._runs += 1
         try:
-            yield from candidates.chosen(run, attributes, options.candidates, self._alike, batch)
+            yield from candidates.chosen(run, attributes, options.candidates, self._alike, together)
         except torch.OutOfMemoryError as error:
             let_go(error)
             raise ModelUnavailable(out_of_memory(self.plan, self.spec)) from error
@@ -274,6 +273,7 @@ class Generator:
                 "or load the model at 16 bits."
             )
         if self.spec.lora and strength != self._strength:
+            self._strength = None  # should the memory for it be missing
             lora.set_strength(self.pipe, strength)
             lora.fold(self.pipe)
             self._strength = strength

@@ -30,8 +30,8 @@ from dermaflux.models import LoraSpec
 COMPONENTS = ("transformer", "text_encoder", "text_encoder_2")
 TEXT_ENCODERS = COMPONENTS[1:]
 ADAPTER = "lesion"
-FOLDED = 2**28
-"""The most parameters that are kept twice, the base's beside those with an adapter in them, 1 GB at 32 bits."""
+FOLDED = 2**26
+"""The most parameters that are kept twice, without and with an adapter in them: 0.25 GB at 32 bits."""
 ANOTHER = "Choose a plain LoRA for this model, or none."
 AGAIN = "Fetch the file again, or choose another."
 
@@ -78,7 +78,7 @@ def attach(pipe: FluxPipeline, spec: LoraSpec) -> Attached:
 
 
 def detach(pipe: FluxPipeline) -> None:
-    """Take an adapter off `pipe`, whose own weights it never changed."""
+    """Take an adapter off `pipe`, whose own weights are as they were before it."""
     for component in COMPONENTS:
         model = getattr(pipe, component)
         if layers := _adapted(model):
@@ -99,9 +99,9 @@ def set_strength(pipe: FluxPipeline, strength: float) -> None:
 
 def fold(pipe: FluxPipeline) -> None:
     """Add the adapter, at its strength, to the weights of `pipe`, which then computes faster, and the same but for
-    rounding; until the next strength is set or the adapter is taken off, when its own come back to the bit.
+    rounding. Its own weights come back to the bit when another strength is set or the adapter is taken off.
 
-    Only weights of 32 bits, no more than FOLDED, since of those rounding takes nothing that shows.
+    Does nothing if the weights have fewer than 32 bits, as the images would show the rounding, or are more than FOLDED.
     """
     layers = [layer for component in COMPONENTS for layer in _adapted(getattr(pipe, component))]
     weights = [layer.get_base_layer().weight for layer in layers]
@@ -110,7 +110,8 @@ def fold(pipe: FluxPipeline) -> None:
     for layer, weight in zip(layers, weights, strict=True):
         if not layer.merged and not layer.disable_adapters:
             layer.unfolded = weight.data
-            layer.merge(safe_merge=True)  # into a copy
+            weight.data = weight.data + layer.get_delta_weight(ADAPTER)
+            layer.merged_adapters.append(ADAPTER)
 
 
 def fuse(pipe: FluxPipeline, strength: float) -> None:

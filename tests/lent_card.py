@@ -26,7 +26,7 @@ def GPU(duration):
             process = CONTEXT.Process(target=work, args=(task, sent, answers, stopped), daemon=True)
             process.start()
             processes.append(process)
-            answer = process
+            answer = True
             try:
                 while (answer := answers.get(timeout=60)) is not None:
                     if isinstance(answer, Exception):

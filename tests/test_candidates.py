@@ -92,7 +92,7 @@ def test_candidates_drawn_together_are_judged_in_their_order_and_none_after_one_
     assert draw.asked == [([0], *range(AT_ONCE))] and draw.finished == 2, "the third is not even decoded"
     draw = drawer(*[[wrong, right]] * 3, [right, None], [wrong, None], [wrong, None])
     assert kept(draw, [ASKED] * 2, 6, batch=8) == {1: 1, 0: seed_of(0, 3)}
-    assert draw.asked == [([0, 1], 0), ([0], 1, 2, 3)], "as many together as there is room for"
+    assert draw.asked == [([0, 1], 0), ([0], 1, 2, 3)], "an image's together once it is alone"
     draw = drawer(*[[wrong]] * 4)
     assert kept(draw, [ASKED], 4, batch=8) == {0: 0} and draw.asked == [([0], 0, 1, 2), ([0], 3)], (
         "and no more than all"
@@ -140,9 +140,17 @@ def test_seeds_of_candidates_are_seeds_and_all_their_own():
     assert seed_of(7, 1) == 369571992, "recipes of earlier runs name them"
 
 
-@pytest.mark.parametrize(("seeds", "first"), [((5, 6), {1, 2, 3}), ((7,), {1})])
-def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(generator, tmp_path, seeds, first):
-    options = SamplingOptions.defaults(generator.spec, seeds=seeds, steps=6, candidates=3)
+@pytest.mark.parametrize(
+    ("seeds", "first", "changes"),
+    [
+        ((5, 6), {1, 2, 3}, {}),
+        ((7,), {1}, {}),
+        ((7,), {1}, {"contrast": 1.0}),
+        ((7,), {1, 2, 3}, {"first_block_cache": 0.1}),
+    ],
+)
+def test_the_generator_keeps_the_nearest_and_draws_it_again_by_its_own_seed(generator, tmp_path, seeds, first, changes):
+    options = SamplingOptions.defaults(generator.spec, seeds=seeds, steps=3, candidates=3, **changes)
     asked = UNLIKELY
     items = list(generator.sample(caption(asked), options, attributes=asked))
     drawn = {item.index: item for item in items if isinstance(item, Sample)}

@@ -9,7 +9,7 @@ import torch
 
 from dermaflux.caption import caption, parse
 from dermaflux.conditioning import velocity_of
-from dermaflux.contrast import AWAY_FROM, Lead, leads
+from dermaflux.contrast import AWAY_FROM, Lead, leads, led_share
 from dermaflux.errors import InputError
 from dermaflux.generator import Generator, Preview, Sample
 from dermaflux.images import Provenance, read_provenance, save_synthetic
@@ -48,6 +48,7 @@ def test_a_lesion_is_led_away_from_what_its_caption_denies():
     found = leads([ROUND, LOPSIDED, PLAIN], (5, 6, 7), 1.0, lambda text: read.append(text) or prompt_of(text))
     assert [lead.rows.tolist() for lead in found] == [[0], [0, 1]]  # lopsided is what the second is to be
     assert [lead.weight for lead in found] == [weight for _, weight, _ in AWAY_FROM]
+    assert [led_share(level, found, 3) for level in (0.9, 0.1)] == [1.0, pytest.approx(1 / 3)]  # colours settle early
     lopsided, *recoloured = map(parse, read)
     assert lopsided == replace(parse(ROUND), asymmetry=2)
     for asked, other in zip((parse(ROUND), parse(LOPSIDED)), recoloured, strict=True):
@@ -120,9 +121,11 @@ def test_the_first_block_cache_keeps_captions_and_their_contraries_apart(generat
 
 def test_previews_go_on_being_told_with_time_left(generator):
     options = SamplingOptions.defaults(generator.spec, seeds=(0, 1), steps=6, contrast=1.0)
+    list(generator.sample(ROUND, options))
+    finishing = generator._finishing
     previews = [item for item in generator.sample(ROUND, options) if isinstance(item, Preview)]
     assert [one.step for one in previews] == [1, 2, 3, 4, 5, 6] and previews[0].steps == 6
-    assert previews[0].seconds_left > previews[-1].seconds_left >= 0
+    assert previews[0].seconds_left > previews[-1].seconds_left == pytest.approx(2 * finishing)
 
 
 def test_the_recipe_keeps_it_and_draws_it_again(generator, tmp_path):

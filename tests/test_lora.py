@@ -27,6 +27,11 @@ def reading(encoder) -> torch.Tensor:
     return encoder(torch.arange(1, 9)[None]).last_hidden_state
 
 
+def samples_of(generator, **changes) -> list:
+    options = SamplingOptions.defaults(generator.spec, steps=3, **changes)
+    return [item.image for item in generator.sample(TEXT, options) if isinstance(item, Sample)]
+
+
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest difference relative to the largest value."""
     return float((one - other).abs().max() / other.abs().max())
@@ -104,6 +109,29 @@ def test_a_folded_lora_computes_the_same_and_leaves_the_weights_as_they_were(pip
     lora.detach(pipe)
     after = pipe.transformer.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_numbers_that_overflow_in_a_folded_lora_are_said_as_such(tiny_folder, tmp_path):
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    changes = original_lora.pairs(generator.pipe.transformer, RANK)
+    huge = {name: (down * 1e25, up * 1e25) for name, (down, up) in changes.items()}
+    generator.use_lora(written(tmp_path, dotted(huge)))
+    with pytest.raises(ModelUnavailable, match="overflowed"):
+        list(generator.sample(TEXT, SamplingOptions.defaults(generator.spec, steps=1)))
+    assert samples_of(generator, lora_strength=0.0)
+
+
+def test_runs_of_several_strengths_take_turns_and_draw_as_alone(tiny_folder):
+    generator = Generator.from_spec(tiny.spec(tiny_folder), "cpu")
+    strengths = (1.0, 0.5, 0.0)
+    alone = [samples_of(generator, lora_strength=one) for one in strengths]
+    options = [SamplingOptions.defaults(generator.spec, steps=3, lora_strength=one) for one in strengths]
+    runs = [generator.sample(TEXT, one) for one in options]
+    drawn = [[] for _ in runs]
+    for turn in zip(*runs, strict=True):
+        for kept, item in zip(drawn, turn, strict=True):
+            kept.extend([item.image] if isinstance(item, Sample) else [])
+    assert drawn == alone and alone[0] != alone[1] != alone[2]
 
 
 def test_a_lora_is_not_folded_where_rounding_would_show_or_memory_would_double(pipe, tmp_path, monkeypatch):

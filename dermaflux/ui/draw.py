@@ -179,7 +179,8 @@ def _progress(item: "Preview", count: int) -> str:
     some = f"Candidates {item.candidate} to {last}" if item.together > 1 else f"Candidate {last}"
     drawn = f"{some} of at most {item.candidates}. "
     left = f"About {item.seconds_left:.0f} s left." if item.seconds_left >= 1 else "Almost done."
-    here = (first + len(item.indices) * item.step / item.steps) / count
+    here = item.step / item.steps  # of several candidates of the one image that is left
+    here = here if item.together > 1 else (first + len(item.indices) * here) / count
     share = (item.candidate - 1 + item.together * here) / item.candidates
     said = (images if count > 1 else "") + (drawn if item.candidates > 1 else "")
     return stage.status(f"{said}Step {item.step} of {item.steps}. {left}", share)

@@ -49,7 +49,7 @@ def test_a_lesion_is_described_drawn_classified_explained_and_measured(visitor):
     visitor.draw()
     assert visitor["gallery"].bounding_box() == below, "results must not move the page"
 
-    said = re.compile(r"Candidate (\d) of at most 6\. Step (\d+) of 20\.")
+    said = re.compile(r"Candidates (\d) to \d of at most 6\. Step (\d+) of 20\.")
     found = filter(None, map(said.match, visitor.page.evaluate("window.seen.statuses")))
     steps = [tuple(map(int, one.groups())) for one in found]
     assert len(steps) >= 3 and steps == sorted(set(steps))

@@ -52,7 +52,7 @@ def test_stop_keeps_the_nearest_of_the_candidates_drawn_so_far(visitor):
     visitor.wait_for_caption(border=8)
     visitor.set(Steps=10, Candidates=16)
     visitor["draw"].click()
-    expect(visitor["status"]).to_contain_text("Candidate 3 of at most 16")
+    expect(visitor["status"]).to_contain_text("Candidates 4 to 6 of at most 16")
     stop(visitor)
     expect(visitor["status"]).to_contain_text("1 finished image kept")
     expect(visitor.images()).to_have_count(1)
