@@ -7,7 +7,8 @@ differential structures. Skin tones are the ten swatches of the Monk Skin Tone s
 import random
 from dataclasses import dataclass, fields
 
-from dermaflux.errors import InputError
+from dermaflux.errors import InputError, shown
+from dermaflux.ranges import whole
 
 LABELS = ("benign", "malignant")
 CAPTURES = ("dermoscopic", "clinical")
@@ -105,16 +106,16 @@ class LesionAttributes:
         for name, values in _CHOICES.items():
             value = getattr(self, name)
             if value is not None and value not in values:
-                raise InputError(f"“{_short(value)}” is not a known {name}; choose one of: {', '.join(values)}.")
+                raise InputError(f"“{shown(value)}” is not a known {name}; choose one of: {', '.join(values)}.")
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if value is not None and (type(value) is not int or not low <= value <= high):
-                raise InputError(f"{name} must be a whole number from {low} to {high}, not {_short(value)}.")
+            if value is not None:
+                whole(name, value, low, high)
         for name, values in _SETS.items():
             given = tuple(getattr(self, name))
             for value in given:
                 if value not in values:
-                    raise InputError(f"“{_short(value)}” is not one of the {name}: {', '.join(values)}.")
+                    raise InputError(f"“{shown(value)}” is not one of the {name}: {', '.join(values)}.")
             object.__setattr__(self, name, tuple(value for value in values if value in given))
 
     def specified(self) -> dict[str, object]:
@@ -131,11 +132,6 @@ RANGES = {
     "tone": (1, len(MONK_TONES)),
 }
 _SETS = {"colours": tuple(COLOURS), "structures": STRUCTURES, "artefacts": ARTEFACTS}
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:40] + "…"
 
 
 @dataclass(frozen=True)
