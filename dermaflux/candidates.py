@@ -23,8 +23,8 @@ WORTH, ENOUGH = 0.25, 0.5
 """The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 AT_ONCE = 3
-"""So many candidates are drawn together of an image that is alone: it takes three quarters as long as if they were drawn
-one after another; more would often be drawn in vain."""
+"""So many candidates are drawn together of an image that is alone: it takes three quarters as long as when they are
+drawn one after another; more would often be drawn in vain."""
 
 
 def seed_of(seed: int, candidate: int) -> int:
