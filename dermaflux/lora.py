@@ -99,7 +99,7 @@ def set_strength(pipe: FluxPipeline, strength: float) -> None:
 
 def fold(pipe: FluxPipeline) -> None:
     """Add the adapter, at its strength, to the weights of `pipe`, which then computes faster, and the same but for
-    rounding. Its own weights come back to the bit when another strength is set or the adapter is taken off.
+    rounding. The base's weights come back to the bit when another strength is set or the adapter is taken off.
 
     Does nothing if the weights have fewer than 32 bits, as the images would show the rounding, or are more than FOLDED.
     """
