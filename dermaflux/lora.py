@@ -89,12 +89,11 @@ def detach(pipe: FluxPipeline) -> None:
 
 def set_strength(pipe: FluxPipeline, strength: float) -> None:
     """Add `strength` times the adapter; at 0 the pipeline computes what it does without one."""
-    for component in COMPONENTS:
-        layers = _adapted(getattr(pipe, component))
-        _unfold(layers)
-        for layer in layers:
-            layer.set_scale(ADAPTER, strength)
-            layer.enable_adapters(strength != 0)
+    layers = _layers(pipe)
+    _unfold(layers)
+    for layer in layers:
+        layer.set_scale(ADAPTER, strength)
+        layer.enable_adapters(strength != 0)
 
 
 def fold(pipe: FluxPipeline) -> None:
@@ -103,7 +102,7 @@ def fold(pipe: FluxPipeline) -> None:
 
     Does nothing if the weights have fewer than 32 bits, as the images would show the rounding, or are more than FOLDED.
     """
-    layers = [layer for component in COMPONENTS for layer in _adapted(getattr(pipe, component))]
+    layers = _layers(pipe)
     weights = [layer.get_base_layer().weight for layer in layers]
     if any(weight.dtype != torch.float32 for weight in weights) or sum(map(torch.numel, weights)) > FOLDED:
         return
@@ -117,9 +116,8 @@ def fold(pipe: FluxPipeline) -> None:
 def fuse(pipe: FluxPipeline, strength: float) -> None:
     """Add `strength` times the adapter to the weights of `pipe` for good, and take it off."""
     set_strength(pipe, strength)
-    for component in COMPONENTS:
-        for layer in _adapted(getattr(pipe, component)):
-            layer.merge()
+    for layer in _layers(pipe):
+        layer.merge()
     detach(pipe)
 
 
@@ -190,6 +188,11 @@ def _find(name: str, component: str, names: dict[str, str]) -> tuple[str, ...]:
         return (found,)
     layers = lora_keys.native(name) if component == "transformer" else ()
     return layers if all(layer.replace(".", "_") in names for layer in layers) else ()
+
+
+def _layers(pipe: FluxPipeline) -> list[LoraLayer]:
+    """The layers of `pipe` that have an adapter."""
+    return [layer for component in COMPONENTS for layer in _adapted(getattr(pipe, component))]
 
 
 def _adapted(model: nn.Module | None) -> list[LoraLayer]:
