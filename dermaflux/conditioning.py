@@ -5,6 +5,7 @@ caption's pooled embedding, and of what is made of it, there is one, and these a
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from diffusers import FluxPipeline
@@ -28,10 +29,8 @@ def row_by_row(transformer: nn.Module) -> None:
     """Let `transformer` compute what depends on the pooled embedding alone one caption at a time."""
     transformer.time_text_embed.forward = _each_caption(transformer.time_text_embed.forward)
     for module in transformer.modules():
-        if isinstance(module, (AdaLayerNormZero, AdaLayerNormZeroSingle)):
-            module.forward = _each_image(lambda x, emb, forward=module.forward: forward(x, emb=emb))
-        elif isinstance(module, AdaLayerNormContinuous):
-            module.forward = _each_image(module.forward)
+        if isinstance(module, (AdaLayerNormZero, AdaLayerNormZeroSingle, AdaLayerNormContinuous)):
+            module.forward = partial(_modulated, module)
 
 
 def velocity_of(pipe: FluxPipeline, x: torch.Tensor, t: torch.Tensor, prompt: Prompt, guidance: float) -> torch.Tensor:
@@ -59,11 +58,12 @@ def _each_caption(forward):
     return embed
 
 
-def _each_image(forward):
-    def normalise(x: torch.Tensor, emb: torch.Tensor):
-        if len(emb) == 1:
-            return forward(x, emb)
-        found = [forward(*rows) for rows in zip(x.split(1), emb.split(1), strict=True)]
-        return torch.cat(found) if torch.is_tensor(found[0]) else tuple(map(torch.cat, zip(*found, strict=True)))
-
-    return normalise
+def _modulated(module: nn.Module, x: torch.Tensor, emb: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """What the adaptive layer norm `module` of diffusers makes of images `x` (B, T, D), each by its row of `emb` (B or
+    1, E); only its product is taken row by row."""
+    told = torch.cat([module.linear(module.silu(row).to(x.dtype)) for row in emb.split(1)])
+    shift, scale, *rest = told.chunk(told.shape[1] // x.shape[-1], dim=1)
+    if isinstance(module, AdaLayerNormContinuous):
+        shift, scale = scale, shift
+    x = module.norm(x) * (1 + scale[:, None]) + shift[:, None]
+    return (x, *rest) if rest else x
