@@ -92,6 +92,7 @@ def generate(
     balance: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="with --from: its values in turn, such as diagnosis, skin_tone")
     ] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="with --from: mix the traits of rows of a label")] = False,
     agree: Annotated[
         float | None, typer.Option(metavar="P", help="keep where the classifier gives the asked label at least P, 0-1")
     ] = None,
@@ -139,8 +140,8 @@ def generate(
         raise InputError("Attributes are part of the caption or plan; leave the flags out.")
     if features and apart_from is None:
         raise InputError("--features judges how near an image is to a set; give that with --apart-from.")
-    if balance and like is None:
-        raise InputError("--balance names a column of the real set; give that with --from.")
+    if (balance or mixed) and like is None:
+        raise InputError("--balance and --mixed are ways to draw from a real set; give that with --from.")
     if not features:
         needed(context, "--features", "cosine")
     if agree is None and not lesions_only:
@@ -166,7 +167,7 @@ def generate(
         orders = ordering.of_caption(caption, count or 1, options)
     elif like is not None:
         labels = _labels(label, asked.diagnosis) if label or asked.diagnosis else ()
-        orders = ordering.like_manifest(like, labels, asked, count or 1, options, balance)
+        orders = ordering.like_manifest(like, labels, asked, count or 1, options, balance, mixed)
     else:
         lesions = [replace(asked, label=one) for one in _labels(label, asked.diagnosis)]
         orders = ordering.of_attributes(lesions, count or 1, options)

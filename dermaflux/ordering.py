@@ -21,6 +21,8 @@ DRAWN = re.compile(r"\d{5,9}-(benign|malignant|lesion)-\d{1,10}\.png")
 """The names of images in the folders of runs."""
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
+TRAITS = ("asymmetry", "border"), ("colours",), ("size_mm",), ("tone",), ("site", "capture"), ("artefacts",)
+"""What mixed lesions may have from different rows, but for what goes together."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {one.name: one.type for one in fields(SamplingOptions) if one.name not in ("seeds", "strength")}
 _ADDED = "early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter"
@@ -61,13 +63,15 @@ def like_manifest(
     count: int,
     options: SamplingOptions,
     balance: str | None = None,
+    mixed: bool = False,
 ) -> list[Order]:
     """`count` images of lesions as in the real set at `path`, each that of a row chosen by the image's seed.
 
     A row gives its label, diagnosis, site and, if no fault was found in it, what its caption says; what `asked`
     specifies replaces that. labels: the labels to take in turn, of either if there are none. balance: a column whose
     values are taken in turn, of each label those it has; rows that leave it empty are left alone. So are those of the
-    test split. Raises DataError.
+    test split. mixed: half of the TRAITS, chosen anew for each image, are those of other rows of the same label, each
+    of one of its own. Raises DataError.
     """
     rows = [row for row in manifest.read(path) if row.split != "test" and (not balance or row.values.get(balance))]
     pools = [_by_value([row for row in rows if label in (None, row.label)], balance) for label in labels or (None,)]
@@ -78,12 +82,23 @@ def like_manifest(
     for index in range(count):
         seeded = _seeded(options, index)
         turn, place = divmod(index, len(pools))
-        row = random.Random(seeded.seeds[0]).choice(pools[place][turn % len(pools[place])])
+        rng, pool = random.Random(seeded.seeds[0]), pools[place][turn % len(pools[place])]
+        row = rng.choice(pool)
         try:
-            orders.append(_order(index, replace(_lesion(row), **asked.specified()), seeded))
+            lesion = _mixed(_lesion(row), pool, rng) if mixed else _lesion(row)
+            orders.append(_order(index, replace(lesion, **asked.specified()), seeded))
         except InputError as error:
             raise DataError(f"{row.place}: {error}") from None
     return orders
+
+
+def _mixed(lesion: LesionAttributes, pool: Sequence[manifest.Row], rng: random.Random) -> LesionAttributes:
+    """`lesion` with half of its TRAITS from rows of its label in `pool`."""
+    alike = [row for row in pool if row.label == lesion.label]
+    for names in rng.sample(TRAITS, len(TRAITS) // 2):
+        other = _lesion(rng.choice(alike))
+        lesion = replace(lesion, **{name: getattr(other, name) for name in names})
+    return lesion
 
 
 def _by_value(rows: Sequence[manifest.Row], column: str | None) -> list[list[manifest.Row]]:

@@ -122,8 +122,9 @@ def test_generate_says_what_the_model_does_not_honour(draw):
     assert "not trained on: site, dermatofibroma" in result.stderr
 
 
-def test_a_balance_is_of_a_real_set(draw):
-    result = draw("--balance", "diagnosis")
+@pytest.mark.parametrize("flags", [("--balance", "diagnosis"), ("--mixed",)])
+def test_a_balance_and_a_mixture_are_of_a_real_set(draw, flags):
+    result = draw(*flags)
     assert result.exit_code == 2 and "give that with --from" in result.stderr
 
 

@@ -11,12 +11,12 @@ import tiny
 from PIL import Image
 
 from dermaflux import ordering, synthesis
-from dermaflux.caption import caption, parse
+from dermaflux.caption import parse
 from dermaflux.data import manifest
 from dermaflux.errors import DataError, InputError
 from dermaflux.images import read_provenance
 from dermaflux.lesion import LABELS, LesionAttributes, plausible
-from dermaflux.models import MAX_SEED, MODELS, SamplingOptions
+from dermaflux.models import MAX_SEED, SamplingOptions
 
 BENIGN, MALIGNANT = (LesionAttributes(label=label, asymmetry=1) for label in LABELS)
 
@@ -219,67 +219,3 @@ def test_that_a_plan_is_of_another_model_is_said(options, tiny_generator, tmp_pa
 def test_a_wrong_plan_is_refused_by_line(columns, row, what, tiny_generator, options, tmp_path):
     with pytest.raises(DataError, match=what):
         ordering.of_plan(write(tmp_path / "plan.csv", columns, row), None, options, tiny_generator.spec)
-
-
-def test_lesions_are_drawn_from_the_distribution_of_a_real_set(options, tmp_path):
-    wording = caption(LesionAttributes("benign", border=2), 1)
-    path = write(
-        tmp_path / "real.csv",
-        "file,split,label,diagnosis,caption,site",
-        *[f'{i}.jpg,train,benign,nevus,"{wording}",trunk' for i in range(6)],
-        *[f"{i}.jpg,train,malignant,melanoma,," for i in range(6, 8)],
-        *[f"{i}.jpg,test,benign,seborrheic keratosis,," for i in range(8, 90)],
-    )
-    orders = ordering.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
-    shares = Counter(order.attributes for order in orders)
-    nevus = LesionAttributes("benign", "nevus", border=2, site="trunk", tone=3)
-    assert set(shares) == {nevus, LesionAttributes("malignant", "melanoma", tone=3)}
-    assert 0.68 < shares[nevus] / 400 < 0.82
-    assert orders == ordering.like_manifest(path, (), LesionAttributes(tone=3), 400, options)
-    turns = ordering.like_manifest(path, LABELS, LesionAttributes(), 4, options)
-    assert [order.attributes.label for order in turns] == ["benign", "malignant"] * 2
-
-
-def test_lesions_are_drawn_balanced_over_a_column_of_a_real_set_within_each_label(options, tmp_path):
-    path = write(
-        tmp_path / "real.csv",
-        "file,split,label,diagnosis,skin_tone",
-        *[f"{i}.jpg,train,benign,nevus,{'VI' if i == 0 else 'I'}" for i in range(20)],
-        *[f"{i}.jpg,train,benign,seborrheic keratosis," for i in range(20, 40)],
-        "40.jpg,train,malignant,melanoma,I",
-        "41.jpg,test,malignant,melanoma,VI",
-    )
-    drawn = lambda labels, column: Counter(
-        (order.attributes.label, order.attributes.diagnosis)
-        for order in ordering.like_manifest(path, labels, LesionAttributes(), 12, options, column)
-    )
-    assert drawn(LABELS, "diagnosis") == {
-        ("benign", "nevus"): 3,
-        ("benign", "seborrheic keratosis"): 3,
-        ("malignant", "melanoma"): 6,
-    }
-    assert drawn((), "diagnosis") == dict.fromkeys(drawn(LABELS, "diagnosis"), 4)
-    assert drawn(("benign",), "skin_tone") == {("benign", "nevus"): 12}  # none of those whose tone is not known
-    for column in ("site", "nonsense"):
-        with pytest.raises(DataError, match=f"no rows outside the test split of each label with “{column}”"):
-            drawn(LABELS, column)
-
-
-def test_a_real_set_without_the_label_asked_for_is_refused(options, tmp_path):
-    path = write(tmp_path / "real.csv", "file,split,label", "1.jpg,train,benign", "2.jpg,test,malignant")
-    with pytest.raises(DataError, match="no rows outside the test split"):
-        ordering.like_manifest(path, LABELS, LesionAttributes(), 2, options)
-
-
-def test_a_row_whose_caption_cannot_be_read_is_named_and_one_with_a_fault_says_nothing(tmp_path):
-    path, options = tmp_path / "manifest.csv", SamplingOptions()
-    row = {"file": "a.png", "label": "benign", "split": "train"}
-    manifest.write(path, [row | {"caption": "A mole with a blue veil. It measures 9 mm. " * 200}])
-    with pytest.raises(DataError, match=r"manifest\.csv, line 2: a\.png: The description has"):
-        ordering.like_manifest(path, (), LesionAttributes(), 1, options)
-    told = {"caption": "The colours are red and black.", "captioner": "llama"}
-    for faults, colours in (("", ("red", "black")), ("too short", ())):
-        manifest.write(path, [row | told | {"caption_faults": faults}])
-        [order] = ordering.like_manifest(path, (), LesionAttributes(), 1, options)
-        assert order.attributes.colours == colours and order.attributes.label == "benign"
-    assert ordering.of_plan(path, None, options, MODELS["nano"])[0].attributes.colours == ("red", "black")
