@@ -19,7 +19,7 @@ Draw = Callable[[Sequence[int], Sequence[int]], Iterator[Preview | Sample]]
 """Draws of each image, by its place, candidates of some numbers from 0: the first of every image, then the second."""
 Alike = Callable[[Image.Image], float]
 """How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
-WORTH, ENOUGH = 0.25, 0.5
+WORTH, ENOUGH = 0.3, 0.5
 """The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 AT_ONCE = 3

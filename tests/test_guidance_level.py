@@ -43,7 +43,7 @@ def test_the_embedded_model_is_guided_late_and_flux_everywhere():
     options = {name: SamplingOptions.defaults(spec) for name, spec in MODELS.items()}
     assert (options["nano"].guidance, options["nano"].early_guidance) == (1.5, 1.1)
     levels = {name: one.guidance_below for name, one in options.items()}
-    assert levels == {"nano": 0.8, "flux1-dev": 1.0, "flux1-schnell": 1.0}
+    assert levels == {"nano": 0.75, "flux1-dev": 1.0, "flux1-schnell": 1.0}
 
 
 def test_each_step_is_guided_by_its_own_noise_level(generator, monkeypatch):
