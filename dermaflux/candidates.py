@@ -20,7 +20,7 @@ Draw = Callable[[Sequence[int], Sequence[int]], Iterator[Preview | Sample]]
 Alike = Callable[[Image.Image], float]
 """How like a photograph an image is, in standard deviations of drawn images from their mean; see `likeness`."""
 WORTH, ENOUGH = 0.3, 0.5
-"""The misfit that one standard deviation of likeness makes up for, half an axis of asymmetry; and the
+"""The misfit that one standard deviation of likeness makes up for, 0.6 axes of asymmetry; and the
 likeness from which on no further candidate is drawn of an image that is all that was asked for."""
 AT_ONCE = 3
 """So many candidates are drawn together of an image that is alone: it takes three quarters as long as when they are

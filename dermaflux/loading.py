@@ -94,7 +94,7 @@ def load(spec: ModelSpec, device: str, asked: str = memory.AUTO, compiled: bool 
             pipe.enable_model_cpu_offload(device=device)
         else:
             pipe.to(device)
-        if str(device) == "cpu":
+        if torch.device(device).type == "cpu":
             pipe.vae.to(memory_format=torch.channels_last)  # half as fast again there
     except torch.OutOfMemoryError as error:
         let_go(error)

@@ -22,7 +22,7 @@ DRAWN = re.compile(r"\d{5,9}-(benign|malignant|lesion)-\d{1,10}\.png")
 REWORDED_EVERY = 32
 """So many seeds in a row share a wording, so that a row of images of one lesion differs by its noise alone."""
 TRAITS = ("asymmetry", "border"), ("colours",), ("size_mm",), ("tone",), ("site", "capture"), ("artefacts",)
-"""What mixed lesions may have from different rows, but for what goes together."""
+"""What a mixed lesion may have from other rows; names in one group stay together."""
 _ATTRIBUTES = {field.name: field.default for field in fields(LesionAttributes)}
 _SETTINGS = {one.name: one.type for one in fields(SamplingOptions) if one.name not in ("seeds", "strength")}
 _ADDED = "early_guidance", "guidance_below", "eta", "eta_below", "contrast", "postfilter"
@@ -70,8 +70,8 @@ def like_manifest(
     A row gives its label, diagnosis, site and, if no fault was found in it, what its caption says; what `asked`
     specifies replaces that. labels: the labels to take in turn, of either if there are none. balance: a column whose
     values are taken in turn, of each label those it has; rows that leave it empty are left alone. So are those of the
-    test split. mixed: half of the TRAITS, chosen anew for each image, are those of other rows of the same label, each
-    of one of its own. Raises DataError.
+    test split. mixed: half of the TRAITS, chosen anew for each image, are each taken from a row chosen at random of the
+    same label, and of the same value of `balance`, which may leave them open. Raises DataError.
     """
     rows = [row for row in manifest.read(path) if row.split != "test" and (not balance or row.values.get(balance))]
     pools = [_by_value([row for row in rows if label in (None, row.label)], balance) for label in labels or (None,)]
@@ -84,8 +84,8 @@ def like_manifest(
         turn, place = divmod(index, len(pools))
         rng, pool = random.Random(seeded.seeds[0]), pools[place][turn % len(pools[place])]
         row = rng.choice(pool)
+        lesion = _mixed(_lesion(row), pool, rng) if mixed else _lesion(row)
         try:
-            lesion = _mixed(_lesion(row), pool, rng) if mixed else _lesion(row)
             orders.append(_order(index, replace(lesion, **asked.specified()), seeded))
         except InputError as error:
             raise DataError(f"{row.place}: {error}") from None
@@ -158,9 +158,12 @@ def _seeded(options: SamplingOptions, index: int) -> SamplingOptions:
 
 def _lesion(row: manifest.Row) -> LesionAttributes:
     text = "" if row.values.get("caption_faults") else row.values.get("caption")
-    said = read(clean(text)).attributes if text else LesionAttributes()
     known = {name: row.values[name] for name, names in _KNOWN.items() if row.values.get(name) in names}
-    return replace(said, label=row.label, **known)
+    try:
+        said = read(clean(text)).attributes if text else LesionAttributes()
+        return replace(said, label=row.label, **known)
+    except InputError as error:
+        raise DataError(f"{row.place}: {error}") from None
 
 
 def _planned(path: Path, line: int, index: int, row: Mapping[str, str], options: SamplingOptions, spec: ModelSpec):

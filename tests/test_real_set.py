@@ -1,6 +1,7 @@
 """Orders of lesions as they are distributed in a real set."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,13 @@ def test_mixed_lesions_have_traits_of_several_rows_of_their_label_alone(options,
         LesionAttributes("benign", asymmetry=1, border=4, colours=("black",), size_mm=7, tone=4, artefacts=("hair",)),
         LesionAttributes("malignant", asymmetry=2, border=8, colours=("white",), size_mm=20, tone=10),
     ]
-    rows = [f'{i}.jpg,train,{one.label},"{caption(one, 1)}"' for i, one in enumerate(wordings)]
-    path = write(tmp_path / "real.csv", "file,split,label,caption", *rows)
+    sites = "trunk", "anogenital", "anogenital"
+    rows = [
+        f'{i}.jpg,train,{one.label},{site},"{caption(one, 1)}"'
+        for i, (one, site) in enumerate(zip(wordings, sites, strict=True))
+    ]
+    path = write(tmp_path / "real.csv", "file,split,label,site,caption", *rows)
+    wordings = [replace(one, site=site) for one, site in zip(wordings, sites, strict=True)]
     drawn = lambda labels, **how: [
         order.attributes for order in ordering.like_manifest(path, labels, LesionAttributes(), 400, options, **how)
     ]
@@ -90,6 +96,8 @@ def test_mixed_lesions_have_traits_of_several_rows_of_their_label_alone(options,
         assert 0.65 < sum(own) / len(own) < 0.85  # half of the traits are the row's, the other half either's
         assert len(set(benign)) > 30
     assert drawn(LABELS, mixed=True) == drawn(LABELS, mixed=True)
+    within = drawn(LABELS, mixed=True, balance="site")
+    assert {one.tone for one in within if one.site == "trunk"} == {1} and len(set(within)) == 3
     assert set(drawn(LABELS)) == set(wordings)
 
 
@@ -105,6 +113,9 @@ def test_a_row_whose_caption_cannot_be_read_is_named_and_one_with_a_fault_says_n
     manifest.write(path, [row | {"caption": "A mole with a blue veil. It measures 9 mm. " * 200}])
     with pytest.raises(DataError, match=r"manifest\.csv, line 2: a\.png: The description has"):
         ordering.like_manifest(path, (), LesionAttributes(), 1, options)
+    manifest.write(path, [row | {"file": f"{i}.png"} for i in range(9)] + [row | {"caption": "A mole. " * 400}])
+    with pytest.raises(DataError, match=r"line 11: a\.png: The description has"):
+        ordering.like_manifest(path, (), LesionAttributes(), 99, options, mixed=True)
     told = {"caption": "The colours are red and black.", "captioner": "llama"}
     for faults, colours in (("", ("red", "black")), ("too short", ())):
         manifest.write(path, [row | told | {"caption_faults": faults}])

@@ -41,6 +41,7 @@ def train(base: Path, manifests: list[Path], drawn: Path, out: Path) -> float:
     pipe = FluxPipeline.from_pretrained(base, use_safetensors=True, local_files_only=True, **parts)
     if not isinstance(pipe.vae, AutoencoderTiny):
         raise InputError(f"{base} has no AutoencoderTiny, which likeness is told by.")
+    pipe.vae.to(memory_format=torch.channels_last)
     real, made = (_seen(pipe, rows, what) for what, rows in kinds.items())
     x, photograph = torch.cat([real, made]).numpy(), torch.tensor([1] * len(real) + [0] * len(made)).numpy()
     regression = LogisticRegression(C=1 / PENALTY, class_weight="balanced", max_iter=1000)
