@@ -96,6 +96,8 @@ def test_each_label_is_compared_with_its_own_and_the_mean_follows(folders):
         (figures["KID, benign"].value + figures["KID, malignant"].value) / 2
     )
     assert figures["KID, mean"].n == 14
+    shares = [one for name, one in figures.items() if name.startswith(("copies", "coverage"))]
+    assert all(0 <= one.interval[0] <= one.value <= one.interval[1] <= 1 for one in shares)
 
 
 def test_the_nearest_training_image_of_a_copy_is_its_original(folders, tmp_path):

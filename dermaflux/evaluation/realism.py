@@ -111,8 +111,10 @@ def _sets(label: str, real: Path, drawn: Path, features: Features | Backbone) ->
 
 
 def _mean(pair: tuple[Figure, ...]) -> Figure:
-    """The mean of the labels' figures, taken as independent."""
-    value = sum(one.value for one in pair) / len(pair)
+    """The mean of the labels' figures, taken as independent; no end of its interval lies beyond the mean of theirs."""
+    each = ((one.value, *one.interval) for one in pair)
+    value, low, high = (sum(ends) / len(pair) for ends in zip(*each, strict=True))
     half = sum(((one.interval[1] - one.interval[0]) / 2) ** 2 for one in pair) ** 0.5 / len(pair)
+    interval = max(low, value - half), min(high, value + half)
     name = pair[0].name.split(",")[0] + ", mean"
-    return Figure(name, value, (value - half, value + half), sum(one.n for one in pair), pair[0].aim, pair[0].most)
+    return Figure(name, value, interval, sum(one.n for one in pair), pair[0].aim, pair[0].most)
