@@ -94,9 +94,10 @@ def like_manifest(
 
 def _mixed(lesion: LesionAttributes, pool: Sequence[manifest.Row], rng: random.Random) -> LesionAttributes:
     """`lesion` with half of its TRAITS from rows of its label in `pool`."""
-    alike = [row for row in pool if row.label == lesion.label]
     for names in rng.sample(TRAITS, len(TRAITS) // 2):
-        other = _lesion(rng.choice(alike))
+        while (row := rng.choice(pool)).label != lesion.label:
+            pass
+        other = _lesion(row)
         lesion = replace(lesion, **{name: getattr(other, name) for name in names})
     return lesion
 
